@@ -1,0 +1,41 @@
+// A target turns loop programs into kernels and says what it has, so that schedules fit it. Nothing outside a
+// target's folder knows an ISA.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "deepseek/dtype.h"
+#include "loops/ir.h"
+#include "runtime/kernel.h"
+
+namespace deepseek {
+
+// A tile multiply that the target has: c[m,n] += a[m,k] * b[k,n].
+struct TileShape {
+  DType operands, accumulator;
+  std::int64_t m, n, k;
+  bool any_rows = false;   // any number of rows up to m, and any n that is a multiple of the lanes up to n
+  loops::Space operands_in = loops::Space::Global;   // where TileLoad may read from
+};
+
+struct TargetInfo {
+  std::string name;              // "cpu", "gpu", "npu"
+  std::string isa;               // "avx512", "avx2", "neon", "interpreter", ...
+  std::int64_t vector_bytes = 32;
+  std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
+  bool gpu_mapped = false;       // wants Block and Thread loops instead of Parallel and Vector
+  std::vector<TileShape> tiles;  // best first
+};
+
+class Target {
+ public:
+  virtual ~Target() = default;
+  virtual const TargetInfo& info() const = 0;
+  // Compiles (or finds in its cache) one kernel per program. Programs are verified. Thread-safe.
+  virtual std::vector<std::shared_ptr<const Kernel>> compile(std::span<const loops::Program> programs) = 0;
+};
+
+}  // namespace deepseek
