@@ -135,6 +135,8 @@ const OpTable& op_table();   // built once, thread-safe
 InferFn same_as(int input = 0);                         // type of that input
 InferFn broadcast_inputs();                             // broadcast of all inputs, dtype of the first
 InferFn broadcast_to_dtype(DType t);                    // broadcast shape, that dtype (comparisons)
+// Checks a node's inputs and attributes against its entry and fills in defaults; throws Error{InvalidArgument}.
+void complete(Node& n);
 // Throws Error{InvalidArgument} for the node.
 [[noreturn]] void bad_input(const Node& n, std::string expected, std::string got);
 // Attribute axis normalised to [0, rank); throws Error{InvalidArgument} when out of range.
