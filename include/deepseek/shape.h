@@ -32,6 +32,7 @@ class Dim {
   Dim(std::int64_t value) : value_(value) {}   // NOLINT: an integer is a dim
   Dim(int value) : value_(value) {}            // NOLINT
   static Dim symbol(std::string name);
+  static Dim from_terms(std::vector<Term> terms);   // any terms, with sorted factors: brought into normal form
   static Dim parse(std::string_view text);     // "4", "N", "N*2+1", "floordiv(N,2)"; throws Error
 
   bool is_static() const { return terms_ == nullptr; }
@@ -54,9 +55,8 @@ class Dim {
  private:
   std::int64_t value_ = 0;
   std::shared_ptr<const std::vector<Term>> terms_;   // null: static
-  static Dim from_terms(std::vector<Term> terms);
 };
-Dim ceildiv(const Dim& a, const Dim& b);
+Dim ceildiv(const Dim& a, const Dim& b);   // b >= 1
 
 using Shape = std::vector<Dim>;
 using Dims = std::vector<std::int64_t>;   // a shape with every symbol bound
