@@ -17,3 +17,11 @@ target_include_directories(deepseek_llvm SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS})
 separate_arguments(llvm_definitions NATIVE_COMMAND "${LLVM_DEFINITIONS}")
 target_compile_definitions(deepseek_llvm INTERFACE ${llvm_definitions})
 target_link_libraries(deepseek_llvm INTERFACE ${llvm_libraries})
+
+# zstd goes in statically where the system has the archive, so that a wheel needs nothing beyond libc and libz.
+find_library(DEEPSEEK_ZSTD_STATIC libzstd.a)
+if(DEEPSEEK_ZSTD_STATIC AND TARGET LLVMSupport)
+  get_target_property(llvm_support_links LLVMSupport INTERFACE_LINK_LIBRARIES)
+  string(REPLACE "zstd::libzstd_shared" "${DEEPSEEK_ZSTD_STATIC}" llvm_support_links "${llvm_support_links}")
+  set_target_properties(LLVMSupport PROPERTIES INTERFACE_LINK_LIBRARIES "${llvm_support_links}")
+endif()

@@ -1,0 +1,1 @@
+// A shared library needs one source file of its own; everything in libdeepseek comes from the static libraries.

@@ -1,0 +1,13 @@
+# Toolchain of the presets: the newest clang from 22 down to 19, its lld, ccache where there is one.
+find_program(DEEPSEEK_CLANG NAMES clang-22 clang-21 clang-20 clang-19 clang REQUIRED)
+find_program(DEEPSEEK_CLANGXX NAMES clang++-22 clang++-21 clang++-20 clang++-19 clang++ REQUIRED)
+find_program(DEEPSEEK_CCACHE ccache)
+set(CMAKE_C_COMPILER ${DEEPSEEK_CLANG})
+set(CMAKE_CXX_COMPILER ${DEEPSEEK_CLANGXX})
+if(DEEPSEEK_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${DEEPSEEK_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${DEEPSEEK_CCACHE})
+endif()
+foreach(kind EXE SHARED MODULE)
+  set(CMAKE_${kind}_LINKER_FLAGS_INIT -fuse-ld=lld)
+endforeach()
