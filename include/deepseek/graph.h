@@ -16,19 +16,13 @@
 #include "deepseek/error.h"
 #include "deepseek/shape.h"
 #include "deepseek/tensor.h"
+#include "deepseek/type.h"
 
 namespace deepseek {
 
 struct OpDef;   // src/ops/op.h: the op table's entry
 class Graph;
 struct Node;
-
-struct Type {
-  DType dtype = DType::F32;
-  Shape shape;
-  friend bool operator==(const Type&, const Type&) = default;
-};
-std::string str(const Type& t);   // "f32[2, N]" in the text form: "float32[2, N]"
 
 struct Value {
   Node* node = nullptr;
@@ -46,12 +40,6 @@ struct Value {
 using Attr = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>, DType,
                           Shape, Tensor, std::shared_ptr<const Graph>>;
 using Attrs = std::map<std::string, Attr, std::less<>>;
-
-enum class Role : std::uint8_t {
-  Argument,    // differs from run to run
-  Parameter,   // changes rarely: what derives from it is kept until its pointer or version changes
-  Constant,    // known now; the node carries the data
-};
 
 struct Node {
   const OpDef* op = nullptr;          // null for inputs and constants

@@ -1,0 +1,40 @@
+// From a graph to an executable.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deepseek/executable.h"
+#include "deepseek/graph.h"
+
+namespace deepseek {
+
+struct CompileOptions {
+  // "auto", "cpu", "gpu", "npu", or "interpreter": the reference.
+  std::string target = "auto";
+  // A target that is lacking: false: the best that there is, said in CompileReport::warnings; true:
+  // Error{Unsupported}.
+  bool strict = false;
+  // Caps the instruction set ("avx2", "avx512", ...); empty: DEEPSEEK_CPU_ISA, else what the machine has.
+  std::string isa;
+  // 0: default_threads().
+  int threads = 0;
+  // "fp32": results as precise as fp32 ops give them. "bf16", "int8", "auto": as the name says.
+  std::string precision = "fp32";
+  // Keeps what derives from parameters between runs (folded, packed weights).
+  bool freeze = true;
+  // Names of passes, rewrite rules and ways to leave out: every result must stay right without any one of
+  // them.
+  std::vector<std::string> disable;
+};
+
+// What compiling did that its caller may want to tell.
+struct CompileReport {
+  std::string target;                 // what was used
+  std::vector<std::string> warnings;  // "target gpu is not there: cpu is used instead"
+};
+
+// Throws Error that names the op and its source.
+Executable compile(const Graph& graph, const CompileOptions& options = {}, CompileReport* report = nullptr);
+
+}  // namespace deepseek

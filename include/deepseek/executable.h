@@ -1,0 +1,98 @@
+// A compiled graph: an immutable Executable, and Contexts that run it.
+//
+// An Executable is generic in its symbolic dims. The first run at given dims makes a plan (offsets in the
+// arena, loop extents, scratch sizes); later runs at those dims find it. Any number of Contexts may run one
+// Executable at once, each used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "deepseek/executor.h"
+#include "deepseek/shape.h"
+#include "deepseek/tensor.h"
+#include "deepseek/type.h"
+
+namespace deepseek {
+
+struct ExecutableData;  // src/runtime/executable.h
+
+// One input or output.
+struct Port {
+  std::string name;
+  Type type;
+  Role role = Role::Argument;
+};
+
+using NamedTensors = std::map<std::string, Tensor, std::less<>>;
+
+class Executable {
+ public:
+  Executable() = default;
+  explicit Executable(std::shared_ptr<const ExecutableData> data) : data_(std::move(data)) {}
+
+  explicit operator bool() const { return data_ != nullptr; }
+  const ExecutableData& data() const { return *data_; }
+  const std::vector<Port>& inputs() const;
+  const std::vector<Port>& outputs() const;
+
+  // Runs on a context that no one else is using now. Throws Error that names the input when one is missing,
+  // unknown or of a wrong dtype, rank or dim, and Error that names the op and its source when a step fails.
+  NamedTensors run(const NamedTensors& inputs) const;
+  std::vector<Tensor> run(std::span<const Tensor> inputs) const;
+
+  // What was compiled and why: one line per step (name, source, ops fused, FLOPs, bytes) and the compiler's
+  // notes.
+  std::string explain() const;
+
+  // A file that `load` brings back on a machine with the same instruction set. Loading code means trusting
+  // it: the checksum finds damage, not malice. Throws Error{Unsupported} for what cannot be saved (steps that
+  // run in the host framework) and Error{DataLoss} for a file that is damaged or from another version.
+  void save(const std::string& path) const;
+  static Executable load(const std::string& path);
+
+ private:
+  std::shared_ptr<const ExecutableData> data_;
+};
+
+// Called after every step when set; `name` and `source` live as long as the Executable.
+struct StepTrace {
+  const char* name;
+  const char* source;
+  std::int64_t begin_ns, end_ns;  // steady clock
+  double flops, bytes;            // at the bound dims
+};
+using TraceFn = void (*)(void* user, const StepTrace& step);
+
+class Context {
+ public:
+  // `executor`: null for the pool that the executable was compiled for.
+  explicit Context(Executable executable, std::shared_ptr<Executor> executor = nullptr);
+  ~Context();
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+
+  // Binds a Parameter input until the next call. What derives from it (packed weights) is kept until a call
+  // brings another address or another version.
+  void set_parameter(int input, Tensor value, std::uint64_t version);
+
+  // Runs. `inputs`: one per input, in order; an undefined one stands for the parameter that was set. A
+  // parameter passed here is unversioned: what derives from it is computed anew. `outputs`: one per output;
+  // undefined ones are allocated, defined ones are written (their dtype and dims must be right, and they must
+  // not overlap inputs). When all are defined and these dims ran before, nothing is allocated.
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+
+  void set_trace(TraceFn trace, void* user);
+  // Memory for intermediate values at the dims of the last run.
+  std::size_t arena_bytes() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace deepseek
