@@ -10,8 +10,8 @@
 //    MIN / -1 gives MIN. A shift by width or more gives 0 (Shr of a signed negative: -1).
 //  - Float Rem is C fmod, Mod is Python %. Min and Max propagate NaN. Eq, Lt, Le with NaN are false, Ne true.
 //    Round is half to even. Nothing contracts a*b+c unless Fma is written.
-//  - Cast float -> int truncates, saturates, NaN gives 0; to Bool is x != 0. Cast to a narrow float rounds to
-//    nearest even; F8E4M3 saturates to NaN beyond its range as in ONNX's non-saturating mode.
+//  - Cast float -> int truncates, saturates, NaN gives 0; to Bool is x != 0. Cast to a narrow float goes
+//    through F32 and rounds to nearest even; F8E4M3 gives NaN beyond its range as ONNX's non-saturating mode does.
 //  - Load with a predicate does not touch memory when it is false and gives `otherwise`.
 //  - Assert that fails puts its code into the status word and execution goes on: guard the loads.
 #pragma once
@@ -58,6 +58,7 @@ class Expr {
   Expr(int literal) : Expr(static_cast<std::int64_t>(literal)) {}   // NOLINT
   Expr(double literal);         // NOLINT: F64 constant; takes the other operand's type in arithmetic
 
+  // Not empty. `!e` is the language's Not, and && and || with an Expr build one: test emptiness with get() there.
   explicit operator bool() const { return node_ != nullptr; }
   const ExprNode& operator*() const { return *node_; }
   const ExprNode* operator->() const { return node_.get(); }
@@ -87,11 +88,13 @@ struct BufferNode {
 };
 using Buffer = std::shared_ptr<const BufferNode>;
 
-// A loop variable or a Let. Identity is the pointer. [min, max] bounds it when known; simplification uses it.
+// A loop variable or a Let. Identity is the pointer. [min, max] and `extent`, when known, bound it: min <= it <= max,
+// it < extent. Simplification uses them.
 struct VarNode {
   std::string name;
   DType dtype;
   std::optional<std::int64_t> min, max;
+  Expr extent;   // of a loop whose extent is not a constant
 };
 using Var = std::shared_ptr<const VarNode>;
 

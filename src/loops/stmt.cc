@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <set>
+
+#include "loops/ir.h"
+
+namespace deepseek::loops {
+namespace {
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+}  // namespace
+
+const char* name(LoopKind k) {
+  switch (k) {
+    case LoopKind::Serial:
+      return "serial";
+    case LoopKind::Parallel:
+      return "parallel";
+    case LoopKind::Vector:
+      return "vector";
+    case LoopKind::Unrolled:
+      return "unrolled";
+    case LoopKind::Block:
+      return "block";
+    case LoopKind::Thread:
+      return "thread";
+  }
+  return "?";
+}
+
+Stmt block(std::vector<Stmt> stmts) {
+  Block flat;
+  for (Stmt& s : stmts) {
+    if (const Block* inner = as<Block>(s))
+      flat.stmts.insert(flat.stmts.end(), inner->stmts.begin(), inner->stmts.end());
+    else if (s)
+      flat.stmts.push_back(std::move(s));
+  }
+  if (flat.stmts.size() == 1) return flat.stmts[0];
+  return stmt(std::move(flat));
+}
+
+void visit_exprs(const Stmt& s, const std::function<void(const Expr&)>& f) {
+  if (!s) return;
+  const auto all = [&](std::initializer_list<Expr> list) {
+    for (const Expr& e : list)
+      if (e) f(e);
+  };
+  std::visit(
+      Overloaded{
+          [&](const For& x) { all({x.extent}); },
+          [&](const While& x) { all({x.condition}); },
+          [&](const If& x) { all({x.condition}); },
+          [&](const Let& x) { all({x.value}); },
+          [&](const Alloc& x) { all({x.buffer->extent}); },
+          [&](const Store& x) { all({x.index, x.value, x.predicate}); },
+          [&](const Accumulate& x) { all({x.index, x.value, x.predicate}); },
+          [&](const Assert& x) { all({x.condition}); },
+          [&](const TileFill& x) { all({x.value}); },
+          [&](const TileLoad& x) { all({x.base, x.row_stride, x.col_stride, x.valid_rows, x.valid_cols}); },
+          [&](const TileMap& x) { all({x.value}); },
+          [&](const TileStore& x) { all({x.valid_rows, x.valid_cols}); },
+          [&](const CopyAsync& x) {
+            all({x.dst_base, x.dst_stride, x.src_base, x.src_stride, x.rows, x.cols});
+          },
+          [](const auto&) {},
+      },
+      s->v);
+}
+
+void visit_stmts(const Stmt& s, const std::function<void(const Stmt&)>& f) {
+  if (!s) return;
+  f(s);
+  std::visit(Overloaded{
+                 [&](const Block& x) {
+                   for (const Stmt& inner : x.stmts) visit_stmts(inner, f);
+                 },
+                 [&](const For& x) { visit_stmts(x.body, f); },
+                 [&](const While& x) { visit_stmts(x.body, f); },
+                 [&](const If& x) {
+                   visit_stmts(x.then, f);
+                   visit_stmts(x.otherwise, f);
+                 },
+                 [&](const TileStore& x) { visit_stmts(x.body, f); },
+                 [](const auto&) {},
+             },
+             s->v);
+}
+
+std::vector<std::string> collect_symbols(const Program& p) {
+  std::set<std::string> names;
+  const auto note = [&](const Expr& e) {
+    visit(e, [&](const Expr& x) {
+      if (x.op() == Op::Symbol) names.insert(x->symbol);
+    });
+  };
+  for (const Param& param : p.params) note(param.buffer->extent);
+  visit_stmts(p.body, [&](const Stmt& s) { visit_exprs(s, note); });
+  return {names.begin(), names.end()};
+}
+
+}  // namespace deepseek::loops
