@@ -9,12 +9,14 @@ namespace deepseek {
 
 // Sub-byte types (F4E2M1, I4, U4, I2, U2) are storage only: two or four to a byte, low bits first; every
 // computation converts them first. BF16, F16 and both F8 compute in F32 and round after each op.
+// clang-format off
 enum class DType : std::uint8_t {
   Bool, I8, U8, I16, U16, I32, U32, I64, U64,
   F16, BF16, F32, F64, F8E4M3, F8E5M2, F4E2M1,
   I4, U4, I2, U2,
   C64, C128, String,
 };
+// clang-format on
 inline constexpr int kDTypeCount = static_cast<int>(DType::String) + 1;
 
 // Bits of storage of one element (Bool: 8). String: 0, it lives in host steps only.

@@ -29,6 +29,7 @@
 
 namespace deepseek::loops {
 
+// clang-format off
 enum class Op : std::uint8_t {
   // leaves
   Const, Var, Symbol,
@@ -47,6 +48,7 @@ enum class Op : std::uint8_t {
   Load,     // (index) or (index, predicate, otherwise)
   Reduce,   // definitions only: see Reduction
 };
+// clang-format on
 const char* name(Op op);
 
 struct ExprNode;
