@@ -27,9 +27,9 @@ std::int64_t bytes(DType t, std::int64_t count);
 std::string_view name(DType t);
 std::optional<DType> parse_dtype(std::string_view name);
 
-bool is_float(DType t);     // F16 ... F4E2M1
-bool is_integer(DType t);   // signed or unsigned, sub-byte included, not Bool
-bool is_signed(DType t);    // signed integers and floats
+bool is_float(DType t);    // F16 ... F4E2M1
+bool is_integer(DType t);  // signed or unsigned, sub-byte included, not Bool
+bool is_signed(DType t);   // signed integers and floats
 bool is_complex(DType t);
 // The type in which scalars of type t are computed: F32 for narrow floats, I32 for sub-byte integers, else t.
 DType compute_type(DType t);

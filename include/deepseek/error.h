@@ -10,13 +10,13 @@ namespace deepseek {
 
 enum class Code : int {
   Ok = 0,
-  InvalidArgument,   // wrong dtype, shape, rank, name, attribute
-  NotFound,          // no such op, input, file
-  Unsupported,       // understood, and not something this build or target does
-  OutOfRange,        // a gather index, a dim or an extent beyond its bounds
-  DataLoss,          // a truncated or corrupt file
-  ResourceExhausted, // memory, cache space
-  Internal,          // a bug of ours
+  InvalidArgument,    // wrong dtype, shape, rank, name, attribute
+  NotFound,           // no such op, input, file
+  Unsupported,        // understood, and not something this build or target does
+  OutOfRange,         // a gather index, a dim or an extent beyond its bounds
+  DataLoss,           // a truncated or corrupt file
+  ResourceExhausted,  // memory, cache space
+  Internal,           // a bug of ours
 };
 
 class Error : public std::exception {

@@ -13,14 +13,14 @@
 
 namespace deepseek {
 
-using DimEnv = std::map<std::string, std::int64_t, std::less<>>;   // symbol -> value
+using DimEnv = std::map<std::string, std::int64_t, std::less<>>;  // symbol -> value
 
 class Dim {
  public:
-  struct Atom;   // a symbol, or a function of dims
+  struct Atom;  // a symbol, or a function of dims
   struct Term {
     std::int64_t coefficient;
-    std::vector<std::shared_ptr<const Atom>> factors;   // sorted; empty for the constant term
+    std::vector<std::shared_ptr<const Atom>> factors;  // sorted; empty for the constant term
   };
   struct Atom {
     enum class Kind : std::uint8_t { Symbol, FloorDiv, Mod, Min, Max } kind;
@@ -29,19 +29,19 @@ class Dim {
   };
 
   Dim() = default;
-  Dim(std::int64_t value) : value_(value) {}   // NOLINT: an integer is a dim
-  Dim(int value) : value_(value) {}            // NOLINT
+  Dim(std::int64_t value) : value_(value) {}  // NOLINT: an integer is a dim
+  Dim(int value) : value_(value) {}           // NOLINT
   static Dim symbol(std::string name);
-  static Dim from_terms(std::vector<Term> terms);   // any terms, with sorted factors: brought into normal form
-  static Dim parse(std::string_view text);     // "4", "N", "N*2+1", "floordiv(N,2)"; throws Error
+  static Dim from_terms(std::vector<Term> terms);  // any terms, with sorted factors: brought into normal form
+  static Dim parse(std::string_view text);         // "4", "N", "N*2+1", "floordiv(N,2)"; throws Error
 
   bool is_static() const { return terms_ == nullptr; }
-  std::int64_t value() const;                  // of a static dim; throws Error{InvalidArgument} otherwise
+  std::int64_t value() const;  // of a static dim; throws Error{InvalidArgument} otherwise
   // Terms of a symbolic dim, constant last; empty for a static one.
   const std::vector<Term>& terms() const;
   std::int64_t eval(const DimEnv& env) const;  // throws Error{InvalidArgument} that names an unbound symbol
   std::string str() const;
-  void symbols(std::vector<std::string>& out) const;   // appends those used, without repeats
+  void symbols(std::vector<std::string>& out) const;  // appends those used, without repeats
 
   friend Dim operator+(const Dim& a, const Dim& b);
   friend Dim operator-(const Dim& a, const Dim& b);
@@ -54,20 +54,20 @@ class Dim {
 
  private:
   std::int64_t value_ = 0;
-  std::shared_ptr<const std::vector<Term>> terms_;   // null: static
+  std::shared_ptr<const std::vector<Term>> terms_;  // null: static
 };
-Dim ceildiv(const Dim& a, const Dim& b);   // b >= 1
+Dim ceildiv(const Dim& a, const Dim& b);  // b >= 1
 
 using Shape = std::vector<Dim>;
-using Dims = std::vector<std::int64_t>;   // a shape with every symbol bound
+using Dims = std::vector<std::int64_t>;  // a shape with every symbol bound
 
 Dim numel(const Shape& s);
-std::int64_t numel(const Dims& s);                        // throws Error{InvalidArgument} on overflow
+std::int64_t numel(const Dims& s);  // throws Error{InvalidArgument} on overflow
 Dims eval(const Shape& s, const DimEnv& env);
 bool is_static(const Shape& s);
-Dims static_dims(const Shape& s);                         // throws Error{InvalidArgument} when symbolic
+Dims static_dims(const Shape& s);  // throws Error{InvalidArgument} when symbolic
 Shape to_shape(const Dims& d);
-std::string str(const Shape& s);                          // "[2, N, 2*N+1]"
+std::string str(const Shape& s);  // "[2, N, 2*N+1]"
 std::string str(const Dims& s);
 // NumPy's broadcasting. Two different symbolic dims that are not 1 are taken to be equal; nothing when shapes
 // cannot match.

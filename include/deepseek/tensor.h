@@ -31,7 +31,7 @@ class Tensor {
     if (!values.empty()) std::memcpy(t.data(), values.data(), values.size_bytes());
     return t;
   }
-  static Tensor of_int64(std::vector<std::int64_t> values);   // one-dimensional I64
+  static Tensor of_int64(std::vector<std::int64_t> values);  // one-dimensional I64
 
   bool defined() const { return data_ != nullptr; }
   DType dtype() const { return dtype_; }
@@ -48,7 +48,7 @@ class Tensor {
   // The element as a double, whatever the (real) dtype; for printing and constant folding, not for kernels.
   double at(std::int64_t flat_index) const;
   void set(std::int64_t flat_index, double value);
-  Tensor reshaped(Dims dims) const;   // shares memory; element counts must agree
+  Tensor reshaped(Dims dims) const;  // shares memory; element counts must agree
 
  private:
   DType dtype_ = DType::F32;

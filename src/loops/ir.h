@@ -56,9 +56,10 @@ class Expr {
  public:
   Expr() = default;
   explicit Expr(std::shared_ptr<const ExprNode> node) : node_(std::move(node)) {}
-  Expr(std::int64_t literal);   // NOLINT: an index constant (I64); takes the other operand's type in arithmetic
-  Expr(int literal) : Expr(static_cast<std::int64_t>(literal)) {}   // NOLINT
-  Expr(double literal);         // NOLINT: F64 constant; takes the other operand's type in arithmetic
+  Expr(
+      std::int64_t literal);  // NOLINT: an index constant (I64); takes the other operand's type in arithmetic
+  Expr(int literal) : Expr(static_cast<std::int64_t>(literal)) {}  // NOLINT
+  Expr(double literal);  // NOLINT: F64 constant; takes the other operand's type in arithmetic
 
   // Not empty. `!e` is the language's Not, and && and || with an Expr build one: test emptiness with get() there.
   explicit operator bool() const { return node_ != nullptr; }
@@ -76,8 +77,8 @@ class Expr {
 };
 
 enum class Space : std::uint8_t {
-  Global,    // parameters: inputs, outputs, workspaces
-  Shared,    // on-chip memory of a block (GPU shared memory, an accelerator's scratchpad); on a CPU: per thread
+  Global,  // parameters: inputs, outputs, workspaces
+  Shared,  // on-chip memory of a block (GPU shared memory, an accelerator's scratchpad); on a CPU: per thread
   Register,  // private to an iteration; small, constant extent
 };
 
@@ -96,7 +97,7 @@ struct VarNode {
   std::string name;
   DType dtype;
   std::optional<std::int64_t> min, max;
-  Expr extent;   // of a loop whose extent is not a constant
+  Expr extent;  // of a loop whose extent is not a constant
 };
 using Var = std::shared_ptr<const VarNode>;
 
@@ -117,11 +118,12 @@ struct ExprNode {
   Op op;
   DType type;
   std::vector<Expr> args;
-  std::variant<std::monostate, std::int64_t, double> value;   // Const: integers and Bool as int64, floats as double
-  Var var;                                                    // Var
-  std::string symbol;                                         // Symbol: a symbolic dim, I64, >= 0
-  Buffer buffer;                                              // Load
-  std::shared_ptr<const Reduction> reduction;                 // Reduce, args = {body}
+  std::variant<std::monostate, std::int64_t, double>
+      value;                                   // Const: integers and Bool as int64, floats as double
+  Var var;                                     // Var
+  std::string symbol;                          // Symbol: a symbolic dim, I64, >= 0
+  Buffer buffer;                               // Load
+  std::shared_ptr<const Reduction> reduction;  // Reduce, args = {body}
 };
 
 // -- building expressions ------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ Expr constant(DType t, std::int64_t v);
 Expr constant(DType t, double v);
 Expr zero(DType t);
 Expr one(DType t);
-Expr lowest(DType t);    // -inf for floats, the minimum for integers: the identity of Max
+Expr lowest(DType t);  // -inf for floats, the minimum for integers: the identity of Max
 Expr highest(DType t);
 Expr identity(Reducer r, DType t);
 Expr var(const Var& v);
@@ -141,12 +143,12 @@ Expr bitcast(DType t, Expr x);
 Expr load(const Buffer& b, Expr index);
 Expr load(const Buffer& b, Expr index, Expr predicate, Expr otherwise);
 Expr reduce(Reducer r, std::vector<Axis> axes, Expr body);
-Expr combine(Reducer r, Expr a, Expr b);   // the reducer applied to two values
+Expr combine(Reducer r, Expr a, Expr b);  // the reducer applied to two values
 
 Expr operator+(Expr a, Expr b);
 Expr operator-(Expr a, Expr b);
 Expr operator*(Expr a, Expr b);
-Expr operator/(Expr a, Expr b);   // Div
+Expr operator/(Expr a, Expr b);  // Div
 Expr operator-(Expr a);
 Expr operator&&(Expr a, Expr b);  // And
 Expr operator||(Expr a, Expr b);  // Or
@@ -164,15 +166,15 @@ Expr max(Expr a, Expr b);
 Expr select(Expr condition, Expr yes, Expr no);
 
 Var make_var(std::string name, DType t = DType::I64);
-Var loop_var(std::string name, const Expr& extent);   // I64 in [0, extent)
+Var loop_var(std::string name, const Expr& extent);  // I64 in [0, extent)
 Buffer make_buffer(std::string name, DType t, Space space, Expr extent);
 
-bool same(const Expr& a, const Expr& b);   // equal trees
+bool same(const Expr& a, const Expr& b);  // equal trees
 // Replaces variables. `to` must cover each occurrence's scope.
 Expr substitute(const Expr& e, std::span<const Var> from, std::span<const Expr> to);
 // Rebuilds `e` bottom-up: f gets each node with its arguments already rebuilt; an empty result keeps it.
 Expr rewrite(const Expr& e, const std::function<Expr(const Expr&)>& f);
-void visit(const Expr& e, const std::function<void(const Expr&)>& f);   // every node once (shared ones too)
+void visit(const Expr& e, const std::function<void(const Expr&)>& f);  // every node once (shared ones too)
 // The coefficient c with e = c*v + rest, rest free of v; nothing when e is not linear in v.
 std::optional<Expr> coefficient(const Expr& e, const Var& v);
 bool uses(const Expr& e, const Var& v);
@@ -183,55 +185,113 @@ using Stmt = std::shared_ptr<const StmtNode>;
 
 enum class LoopKind : std::uint8_t {
   Serial,
-  Parallel,   // top level of a program only: its range is divided among the executor's threads
-  Vector,     // iterations are independent lanes; inner loops have uniform bounds; no While inside
-  Unrolled,   // constant extent; expanded
-  Block,      // GPU grid; on other targets Parallel
-  Thread,     // GPU threads of a block, constant extent; Barrier may stand inside
+  Parallel,  // top level of a program only: its range is divided among the executor's threads
+  Vector,    // iterations are independent lanes; inner loops have uniform bounds; no While inside
+  Unrolled,  // constant extent; expanded
+  Block,     // GPU grid; on other targets Parallel
+  Thread,    // GPU threads of a block, constant extent; Barrier may stand inside
 };
 const char* name(LoopKind k);
 
-struct Block { std::vector<Stmt> stmts; };
-struct For { Var var; Expr extent; LoopKind kind; Stmt body; };   // var runs 0 ... extent-1
-struct While { Expr condition; Stmt body; };                       // condition reads buffers
-struct If { Expr condition; Stmt then, otherwise; };               // otherwise may be null
-struct Let { Var var; Expr value; };                               // in scope for the rest of its Block
-struct Alloc { Buffer buffer; };                                   // in scope for the rest of its Block; contents undefined
-struct Store { Buffer buffer; Expr index, value; Expr predicate; };  // predicate may be empty
+struct Block {
+  std::vector<Stmt> stmts;
+};
+struct For {
+  Var var;
+  Expr extent;
+  LoopKind kind;
+  Stmt body;
+};  // var runs 0 ... extent-1
+struct While {
+  Expr condition;
+  Stmt body;
+};  // condition reads buffers
+struct If {
+  Expr condition;
+  Stmt then, otherwise;
+};  // otherwise may be null
+struct Let {
+  Var var;
+  Expr value;
+};  // in scope for the rest of its Block
+struct Alloc {
+  Buffer buffer;
+};  // in scope for the rest of its Block; contents undefined
+struct Store {
+  Buffer buffer;
+  Expr index, value;
+  Expr predicate;
+};  // predicate may be empty
 // buffer[index] = reducer(buffer[index], value). Inside a Vector loop an index that does not depend on the lane
 // is legal here (and only here): lanes are combined in an unspecified but fixed order.
-struct Accumulate { Reducer reducer; Buffer buffer; Expr index, value; Expr predicate; };
-struct Assert { Expr condition; std::int32_t code; };              // code: index into Program::messages, plus 1
+struct Accumulate {
+  Reducer reducer;
+  Buffer buffer;
+  Expr index, value;
+  Expr predicate;
+};
+struct Assert {
+  Expr condition;
+  std::int32_t code;
+};  // code: index into Program::messages, plus 1
 
 // A tile is a rows x cols matrix held where the target's matrix unit wants it. All its operations are
 // collective over the scope (one thread, a warp, a block).
-struct TileNode { std::string name; DType dtype; std::int64_t rows, cols; };
+struct TileNode {
+  std::string name;
+  DType dtype;
+  std::int64_t rows, cols;
+};
 using Tile = std::shared_ptr<const TileNode>;
-struct TileAlloc { Tile tile; };
-struct TileFill { Tile tile; Expr value; };
+struct TileAlloc {
+  Tile tile;
+};
+struct TileFill {
+  Tile tile;
+  Expr value;
+};
 // tile[i][j] = buffer[base + i*row_stride + j*col_stride] for i < valid_rows, j < valid_cols, else 0.
-struct TileLoad { Tile tile; Buffer buffer; Expr base, row_stride, col_stride, valid_rows, valid_cols; };
+struct TileLoad {
+  Tile tile;
+  Buffer buffer;
+  Expr base, row_stride, col_stride, valid_rows, valid_cols;
+};
 // c += a * b with a: c.rows x k, b: k x c.cols, k = a.cols = b.rows; accumulates in c's type.
-struct TileMma { Tile c, a, b; };
+struct TileMma {
+  Tile c, a, b;
+};
 // tile[i][j] = value, where value reads i, j (variables) and x (variable: the element).
-struct TileMap { Tile tile; Var i, j, x; Expr value; };
+struct TileMap {
+  Tile tile;
+  Var i, j, x;
+  Expr value;
+};
 // Runs body once per element i < valid_rows, j < valid_cols with x bound to it. body: Stores (and Lets); a Vector
 // loop over j in effect.
-struct TileStore { Tile tile; Var i, j, x; Expr valid_rows, valid_cols; Stmt body; };
+struct TileStore {
+  Tile tile;
+  Var i, j, x;
+  Expr valid_rows, valid_cols;
+  Stmt body;
+};
 
 // Starts copying rows x cols elements between buffers (either may be Shared); complete after Wait on its token.
 struct CopyAsync {
-  Buffer dst; Expr dst_base, dst_stride;
-  Buffer src; Expr src_base, src_stride;
+  Buffer dst;
+  Expr dst_base, dst_stride;
+  Buffer src;
+  Expr src_base, src_stride;
   Expr rows, cols;
   Var token;
 };
-struct Wait { Var token; };
-struct Barrier {};   // all threads of a block
+struct Wait {
+  Var token;
+};
+struct Barrier {};  // all threads of a block
 
 struct StmtNode {
-  std::variant<Block, For, While, If, Let, Alloc, Store, Accumulate, Assert, TileAlloc, TileFill, TileLoad, TileMma,
-               TileMap, TileStore, CopyAsync, Wait, Barrier>
+  std::variant<Block, For, While, If, Let, Alloc, Store, Accumulate, Assert, TileAlloc, TileFill, TileLoad,
+               TileMma, TileMap, TileStore, CopyAsync, Wait, Barrier>
       v;
 };
 
@@ -239,7 +299,7 @@ template <class T>
 Stmt stmt(T s) {
   return std::make_shared<const StmtNode>(StmtNode{std::move(s)});
 }
-Stmt block(std::vector<Stmt> stmts);   // flattens nested blocks, drops null statements
+Stmt block(std::vector<Stmt> stmts);  // flattens nested blocks, drops null statements
 template <class T>
 const T* as(const Stmt& s) {
   return s ? std::get_if<T>(&s->v) : nullptr;

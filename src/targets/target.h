@@ -17,13 +17,13 @@ namespace deepseek {
 struct TileShape {
   DType operands, accumulator;
   std::int64_t m, n, k;
-  bool any_rows = false;   // any number of rows up to m, and any n that is a multiple of the lanes up to n
-  loops::Space operands_in = loops::Space::Global;   // where TileLoad may read from
+  bool any_rows = false;  // any number of rows up to m, and any n that is a multiple of the lanes up to n
+  loops::Space operands_in = loops::Space::Global;  // where TileLoad may read from
 };
 
 struct TargetInfo {
-  std::string name;              // "cpu", "gpu", "npu"
-  std::string isa;               // "avx512", "avx2", "neon", "interpreter", ...
+  std::string name;  // "cpu", "gpu", "npu"
+  std::string isa;   // "avx512", "avx2", "neon", "interpreter", ...
   std::int64_t vector_bytes = 32;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
   bool gpu_mapped = false;       // wants Block and Thread loops instead of Parallel and Vector
