@@ -1,0 +1,175 @@
+"""What a translation rule works with: the deepseek graph under construction and the FX node being
+translated.
+
+A rule is a function `rule(b, *args, **kwargs)` registered for ATen overloads with `@rule(...)`. Its
+arguments are the FX node's, with tensors replaced by deepseek Values (a tuple of them for nodes with
+several results) and sizes by ints or dim text. It returns a Value, or a tuple with None for results that
+nothing uses. A rule raises `Unsupported` for what deepseek has no op for; the node then runs in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import sympy
+from deepseek import Graph, Value
+from deepseek.torch.shapes import DTYPE_NAMES, Dim, Unsupported, dim, dims, dtype_name, expression
+
+import torch
+from torch import fx
+
+Scalar: TypeAlias = bool | int | float
+Operand: TypeAlias = Value | Scalar
+Result: TypeAlias = Value | tuple[Value | None, ...]
+Rule: TypeAlias = Callable[..., Result]
+
+RULES: dict[Any, Rule] = {}
+
+
+def rule(*targets: Any) -> Callable[[Rule], Rule]:
+    """Registers a function as the translation of these ATen overloads."""
+
+    def register(function: Rule) -> Rule:
+        for target in targets:
+            RULES[target] = function
+        return function
+
+    return register
+
+
+class Builder:
+    """One deepseek graph, being made from FX nodes."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.node: fx.Node | None = None
+
+    def op(self, name: str, *inputs: Value | None, **attrs: Any) -> Value:
+        """Adds an op with one result."""
+        result = self.graph.op(name, list(inputs), attrs)
+        if isinstance(result, tuple):
+            raise AssertionError(f"{name} has several results")
+        return result
+
+    def ops(self, name: str, *inputs: Value | None, **attrs: Any) -> tuple[Value, ...]:
+        """Adds an op with several results."""
+        result = self.graph.op(name, list(inputs), attrs)
+        return result if isinstance(result, tuple) else (result,)
+
+    def gradient(
+        self,
+        name: str,
+        inputs: Sequence[Value | None],
+        attrs: dict[str, Any],
+        dys: Sequence[Value],
+        needed: Sequence[bool],
+    ) -> Sequence[Value | None]:
+        """Gradients of the inputs of op `name` for gradients `dys` of its results; None where not needed."""
+        return self.graph.gradient(name, list(inputs), attrs, list(dys), list(needed))
+
+    # The node being translated, as PyTorch sees it.
+    def fake(self, index: int | None = None) -> torch.Tensor:
+        assert self.node is not None
+        value = self.node.meta["val"]
+        fake: torch.Tensor = value if index is None else value[index]
+        return fake
+
+    def shape(self, index: int | None = None) -> list[Dim]:
+        """Shape of the node's result (of result `index` where it has several)."""
+        return dims(self.fake(index).shape)
+
+    def dtype(self, index: int | None = None) -> str:
+        return dtype_name(self.fake(index).dtype)
+
+    def argument(self, index: int) -> torch.Tensor:
+        """The node's argument as a fake tensor, or as the scalar that it is."""
+        assert self.node is not None
+        arg = self.node.args[index]
+        fake: torch.Tensor = arg.meta["val"] if isinstance(arg, fx.Node) else arg  # type: ignore[assignment]
+        return fake
+
+    def size_argument(self, index: int) -> sympy.Expr | None:
+        """The node's argument as a size expression; None where it is absent."""
+        assert self.node is not None
+        arg = self.node.args[index] if index < len(self.node.args) else None
+        value = arg.meta["val"] if isinstance(arg, fx.Node) else arg
+        return None if value is None else expression(value)
+
+    def uses(self, index: int) -> bool:
+        """Whether result `index` of a node with several is used."""
+        assert self.node is not None
+        return any(user.args[1] == index for user in self.node.users if user.op == "call_function")
+
+    # Values.
+    def constant(self, value: Scalar, dtype: str) -> Value:
+        if dtype in ("bfloat16", "float16"):
+            return self.op("cast", self.graph.constant(np.array(value, "float32")), dtype=dtype)
+        return self.graph.constant(np.array(value, dtype))
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        return value if value.dtype == dtype else self.op("cast", value, dtype=dtype)
+
+    def tensor(self, value: Operand, dtype: str) -> Value:
+        """A tensor or number as a Value of that dtype."""
+        if isinstance(value, (bool, int, float)):
+            return self.constant(value, dtype)
+        if isinstance(value, str):
+            raise Unsupported("a size used as a number")
+        return self.cast(value, dtype)
+
+    def promoted(self, x: Operand, y: Operand) -> tuple[Value, Value]:
+        """Both operands in the dtype to which PyTorch promotes the node's first two arguments."""
+        dtype = dtype_name(torch.result_type(self.argument(0), self.argument(1)))
+        return self.tensor(x, dtype), self.tensor(y, dtype)
+
+    def reshape(self, x: Value, shape: Sequence[Dim]) -> Value:
+        return x if list(x.shape) == list(shape) else self.op("reshape", x, shape=list(shape))
+
+    def broadcast(self, x: Value, shape: Sequence[Dim]) -> Value:
+        return x if list(x.shape) == list(shape) else self.op("broadcast_to", x, shape=list(shape))
+
+    def transpose(self, x: Value, perm: Sequence[int]) -> Value:
+        return x if list(perm) == list(range(len(x.shape))) else self.op("transpose", x, perm=list(perm))
+
+    def swap(self, x: Value, first: int = -2, second: int = -1) -> Value:
+        """The transpose of two axes."""
+        perm = list(range(len(x.shape)))
+        perm[first], perm[second] = perm[second], perm[first]
+        return self.transpose(x, perm)
+
+
+def map_argument(value: Any, env: dict[fx.Node, Result]) -> Any:
+    """An FX argument with nodes replaced by their Values and sizes by dims."""
+    if isinstance(value, fx.Node):
+        meta = value.meta.get("val")
+        if isinstance(meta, (int, torch.SymInt)) and not isinstance(meta, bool):
+            return dim(meta)
+        if isinstance(meta, (float, bool)):
+            return meta
+        if value not in env:
+            raise Unsupported(f"argument {value.name} is no tensor")
+        return env[value]
+    if isinstance(value, torch.SymInt):
+        return dim(value)
+    if isinstance(value, (list, tuple)):
+        return [map_argument(item, env) for item in value]
+    return value
+
+
+def axis(value: int, rank: int) -> int:
+    return value + rank if value < 0 else value
+
+
+def axes(values: int | Sequence[int] | None, rank: int) -> list[int]:
+    """Axes from 0, sorted; all of them when none are given."""
+    if isinstance(values, int):
+        values = [values]
+    if not values:
+        return list(range(rank))
+    return sorted({axis(value, rank) for value in values})
+
+
+def supported_dtype(dtype: torch.dtype) -> bool:
+    return dtype in DTYPE_NAMES

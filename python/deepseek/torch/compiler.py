@@ -1,0 +1,130 @@
+"""`torch.compile(model, backend="deepseek")`: AOT Autograd in front, our compiler behind, for inference
+and training.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import deepseek
+from deepseek.torch import report
+from deepseek.torch.library import decompositions
+from deepseek.torch.partition import Island, Step, mark_refused, refuse, split
+from deepseek.torch.piece import Piece
+from deepseek.torch.program import Program
+from deepseek.torch.translate import Refused, translate
+from functorch.compile import min_cut_rematerialization_partition
+
+import torch
+from torch import fx
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `torch.compile(..., options={...})` may say."""
+
+    threads: int | None = None  # PyTorch's number when None
+    precision: str = "fp32"
+    freeze: bool = (
+        True  # keep what derives from parameters (packed weights) between calls of an inference graph
+    )
+
+
+def compile_graph(
+    module: fx.GraphModule, example_inputs: Sequence[Any], kind: str, options: Options
+) -> Callable[[list[Any]], list[Any]]:
+    """Compiles one graph from AOT Autograd. `kind`: "inference", "forward" or "backward"."""
+    with (
+        _disable_current_modes()
+    ):  # AOT Autograd calls compilers under its fake-tensor mode; constants are real
+        program = _compile_graph(module, kind, options)
+
+    def run(inputs: list[Any]) -> list[Any]:
+        return program(inputs)
+
+    run._boxed_call = True  # type: ignore[attr-defined]  # AOT Autograd's word for taking one list
+    return run
+
+
+def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
+    graph = module.graph
+    graph.eliminate_dead_code()
+    parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
+    refused = mark_refused(graph)
+    record = report.Record(kind)
+    steps, pieces = _compile_islands(module, refused, parameters, options, record)
+    for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
+        record.add_eager(str(node.target), refused[node])
+    report.RECORDS.append(record)
+    return Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+
+
+def _compile_islands(
+    module: fx.GraphModule,
+    refused: dict[fx.Node, str],
+    parameters: set[fx.Node],
+    options: Options,
+    record: report.Record,
+) -> tuple[list[Step], dict[int, Piece]]:
+    """Splits the graph and compiles its islands; a node that proves untranslatable goes to PyTorch."""
+    while True:
+        steps = split(module.graph, refused)
+        islands = [step for step in steps if isinstance(step, Island)]
+        try:
+            translations = [translate(island, module, parameters) for island in islands]
+        except Refused as error:
+            refuse(error.node, error.reason, refused)
+            continue
+        pieces = {}
+        threads = options.threads or torch.get_num_threads()
+        for island, translation in zip(islands, translations, strict=True):
+            executable = deepseek.compile(translation.graph, threads=threads, precision=options.precision)
+            held = [i for i, node in enumerate(island.inputs) if node in parameters]
+            pieces[id(island)] = Piece(executable, held)
+            record.add_piece(len(island.nodes), executable)
+        return steps, pieces
+
+
+def _parameters(graph: fx.Graph) -> set[fx.Node]:
+    """Inputs that AOT Autograd knows to be a module's parameters and buffers."""
+    context = torch._guards.TracingContext.try_get()
+    if context is None or context.fw_metadata is None:
+        return set()
+    static = set(context.fw_metadata.static_input_indices)
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    return {
+        node
+        for i, node in enumerate(placeholders)
+        if i in static and isinstance(node.meta.get("val"), torch.Tensor)
+    }
+
+
+def _count_visible_outputs(graph: fx.Graph, kind: str) -> int:
+    """How many of the outputs reach the user or AOT Autograd's view replay; the rest is saved for the
+    backward pass.
+    """
+    output = next(node for node in graph.nodes if node.op == "output")
+    count = len(output.args[0])
+    context = torch._guards.TracingContext.try_get()
+    if kind != "forward" or context is None or context.fw_metadata is None:
+        return count
+    return min(count, int(context.fw_metadata.num_forward_returns))
+
+
+def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Callable[..., Any]:
+    """The entry point that `torch.compile(..., backend="deepseek")` finds."""
+    options = Options(**kwargs.get("options", {}))
+    compiler = aot_autograd(
+        fw_compiler=functools.partial(compile_graph, kind="forward", options=options),
+        bw_compiler=functools.partial(compile_graph, kind="backward", options=options),
+        inference_compiler=functools.partial(compile_graph, kind="inference", options=options),
+        decompositions=decompositions(),
+        partition_fn=functools.partial(min_cut_rematerialization_partition, compiler="inductor"),
+    )
+    compiled: Callable[..., Any] = compiler(module, example_inputs)
+    return compiled

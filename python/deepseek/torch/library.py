@@ -1,0 +1,158 @@
+"""Operators of our own in PyTorch's dispatcher, and the decompositions that AOT Autograd traces with.
+
+PyTorch's backward of max pooling and of attention take by-products of the forward pass (positions of the
+maxima, sums of exponentials) that a fused forward does not have. `deepseek::max_pool2d_backward` and
+`deepseek::attention_backward` work from the inputs alone. They also run in PyTorch, where a piece falls
+back to it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch._decomp import core_aten_decompositions
+
+aten = torch.ops.aten
+
+_library = torch.library.Library("deepseek", "DEF")
+_library.define(
+    "max_pool2d_backward(Tensor dy, Tensor x, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
+    "SymInt[] dilation, bool ceil_mode) -> Tensor"
+)
+_library.define(
+    "attention_backward(Tensor dy, Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.impl(_library, "max_pool2d_backward", "CompositeExplicitAutograd")
+def _max_pool2d_backward(
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> torch.Tensor:
+    geometry = (kernel, stride, padding, dilation, ceil_mode)
+    _, indices = aten.max_pool2d_with_indices(x, *geometry)
+    gradient: torch.Tensor = aten.max_pool2d_with_indices_backward(dy, x, *geometry, indices)
+    return gradient
+
+
+@torch.library.impl(_library, "attention_backward", "CompositeExplicitAutograd")
+def _attention_backward(
+    dy: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    causal: bool,
+    scale: float | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    y, sums = aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, causal, attn_mask=mask, scale=scale
+    )
+    gradients: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = (
+        aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            dy, q, k, v, y, sums, 0.0, causal, attn_mask=mask, scale=scale
+        )
+    )
+    return gradients
+
+
+@torch.library.register_fake("deepseek::max_pool2d_backward", lib=_library)
+def _max_pool2d_backward_fake(dy: torch.Tensor, x: torch.Tensor, *geometry: Any) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.register_fake("deepseek::attention_backward", lib=_library)
+def _attention_backward_fake(
+    dy: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+MAX_POOL_BACKWARD = torch.ops.deepseek.max_pool2d_backward.default
+ATTENTION_BACKWARD = torch.ops.deepseek.attention_backward.default
+
+# What we compile whole, as one op, although PyTorch could take it apart.
+WHOLE = (
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._softmax_backward_data.default,
+    aten._log_softmax_backward_data.default,
+    aten.embedding_dense_backward.default,
+    aten.gelu_backward.default,
+    aten.native_batch_norm_backward.default,
+    aten.native_layer_norm_backward.default,
+    aten.baddbmm.default,
+    aten.silu.default,
+    aten.hardswish.default,
+    aten.hardsigmoid.default,
+    aten.mish.default,
+    aten.tril.default,
+    aten.triu.default,
+)
+
+
+def _max_pool_gradient(
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: torch.Tensor,
+) -> torch.Tensor:
+    gradient: torch.Tensor = MAX_POOL_BACKWARD(dy, x, kernel, stride, padding, dilation, ceil_mode)
+    return gradient
+
+
+def _attention_gradient(
+    dy: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    y: torch.Tensor,
+    sums: torch.Tensor,
+    dropout: float,
+    causal: bool,
+    *,
+    attn_mask: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> Any:
+    return ATTENTION_BACKWARD(dy, q, k, v, attn_mask, causal, scale)
+
+
+def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws from PyTorch's own generator, so that a seed gives the masks that eager PyTorch draws.
+
+    The draw depends on x's shape only: it runs in PyTorch before the compiled piece, which stays in one
+    piece.
+    """
+    if train is False or probability == 0:
+        return x.clone(), torch.ones_like(x, dtype=torch.bool)
+    if probability == 1:
+        return torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool)
+    draw = aten.bernoulli.p(
+        aten.empty.memory_format(x.shape, dtype=x.dtype, device=x.device), 1 - probability
+    )
+    mask = draw.to(torch.bool)
+    return x * mask * (1 / (1 - probability)), mask
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Core ATen's table without the ops that we compile whole, with ours added."""
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    for op in WHOLE:
+        table.pop(op, None)
+    table[aten.max_pool2d_with_indices_backward.default] = _max_pool_gradient
+    table[aten._scaled_dot_product_flash_attention_for_cpu_backward.default] = _attention_gradient
+    table[aten.native_dropout.default] = _dropout
+    return table

@@ -1,0 +1,174 @@
+"""Splitting an FX graph into islands that deepseek compiles and nodes that run in PyTorch.
+
+Every node gets a level: an island's node comes after the PyTorch nodes of lower levels, a PyTorch node
+after the island of its own level. So there is one island per level and never more islands than the data
+flow demands; what needs no compiled result (random draws) has level -1 and runs first.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from deepseek.torch.builder import RULES
+from deepseek.torch.shapes import DTYPE_NAMES
+
+import torch
+from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+aten = torch.ops.aten
+
+# Views that PyTorch makes of compiled results and inputs where the graph returns them: free there.
+FREE_VIEWS = frozenset(
+    {
+        aten.alias.default,
+        aten.detach.default,
+        aten.permute.default,
+        aten.transpose.int,
+        aten.t.default,
+        aten.view.default,
+        aten.unsqueeze.default,
+        aten.squeeze.default,
+        aten.squeeze.dim,
+        aten.squeeze.dims,
+        aten.expand.default,
+    }
+)
+
+
+@dataclass
+class Island:
+    """Nodes compiled together, the values that come in and those that others need."""
+
+    nodes: list[fx.Node]
+    inputs: list[fx.Node]
+    outputs: list[fx.Node]
+
+
+Step: TypeAlias = Island | fx.Node
+
+
+def is_size(node: fx.Node) -> bool:
+    """Whether the node's value is a number that follows from input sizes."""
+    return isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [t for item in value for t in tensors_of(item)] if isinstance(value, (list, tuple)) else []
+
+
+def refusal(node: fx.Node) -> str | None:
+    """Why deepseek cannot take this node, by op and types alone; None when a translation may be tried."""
+    if node.target is operator.getitem:
+        return None
+    if node.target not in RULES:
+        return "no translation"
+    if not tensors_of(node.meta.get("val")):
+        return "no tensor result"
+    for value in [node.meta["val"], *(arg.meta.get("val") for arg in node.all_input_nodes)]:
+        for tensor in tensors_of(value):
+            if tensor.dtype not in DTYPE_NAMES:
+                return f"dtype {tensor.dtype}"
+            if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+                return f"device {tensor.device}, layout {tensor.layout}"
+            if any(free_unbacked_symbols(size) for size in tensor.shape):
+                return "a size known only while running"
+    return None
+
+
+def free_view_tail(results: Iterable[fx.Node]) -> list[fx.Node]:
+    """The views, in graph order, that PyTorch makes at the end for these results."""
+    tail: dict[fx.Node, None] = {}
+
+    def visit(node: fx.Node) -> None:
+        if node.op == "call_function" and node.target in FREE_VIEWS and node not in tail:
+            visit(node.all_input_nodes[0])
+            tail[node] = None
+
+    for node in results:
+        visit(node)
+    return list(tail)
+
+
+def split(graph: fx.Graph, refused: dict[fx.Node, str]) -> list[Step]:
+    """The steps in order of execution, up to the graph's outputs. Nodes that nothing needs are left out."""
+    output = next(node for node in graph.nodes if node.op == "output")
+    tail = free_view_tail(output.all_input_nodes)
+    roots = [n for n in output.all_input_nodes if n not in tail] + [
+        n for view in tail for n in view.all_input_nodes
+    ]
+    needed = _needed(graph, [root for root in roots if root not in tail])
+    levels: dict[fx.Node, int] = {}
+    compiled: dict[int, list[fx.Node]] = {}
+    eager: dict[int, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node not in needed or node.op != "call_function" or is_size(node):
+            continue
+        sources = [source for source in node.all_input_nodes if source in levels]
+        if node in refused:
+            level = max((levels[source] for source in sources), default=-1)
+            eager.setdefault(level, []).append(node)
+        else:
+            level = max((levels[source] + (source in refused) for source in sources), default=0)
+            level = max(level, 0)
+            compiled.setdefault(level, []).append(node)
+        levels[node] = level
+    steps: list[Step] = []
+    wanted = set(roots) | {
+        source for nodes in eager.values() for node in nodes for source in node.all_input_nodes
+    }
+    for level in sorted(compiled.keys() | eager.keys()):
+        if level in compiled:
+            steps.append(_island(compiled[level], wanted))
+        steps += eager.get(level, [])
+    return steps + list(tail)
+
+
+def _needed(graph: fx.Graph, roots: Iterable[fx.Node]) -> set[fx.Node]:
+    needed = set(roots)
+    for node in reversed(graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return needed
+
+
+def _island(nodes: list[fx.Node], wanted: set[fx.Node]) -> Island:
+    inside = set(nodes)
+    inputs: dict[fx.Node, None] = {}
+    outputs = []
+    for node in nodes:
+        for source in node.all_input_nodes:
+            if source not in inside and not is_size(source) and source.op != "get_attr":
+                inputs[source] = None
+        if isinstance(node.meta.get("val"), torch.Tensor) and (
+            node in wanted or any(user not in inside and user.op == "call_function" for user in node.users)
+        ):
+            outputs.append(node)
+    return Island(nodes, list(inputs), outputs)
+
+
+def mark_refused(graph: fx.Graph) -> dict[fx.Node, str]:
+    """Nodes that PyTorch has to run, each with the reason."""
+    refused: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        if node.op != "call_function" or is_size(node):
+            continue
+        reason = refusal(node)
+        if node.target is operator.getitem and node.args[0] in refused:
+            reason = refused[node.args[0]]  # type: ignore[index]
+        if reason is not None:
+            refused[node] = reason
+    return refused
+
+
+def refuse(node: fx.Node, reason: str, refused: dict[fx.Node, str]) -> None:
+    """Gives a node, and what unpacks its results, to PyTorch."""
+    refused[node] = reason
+    for user in node.users:
+        if user.target is operator.getitem:
+            refused[user] = reason

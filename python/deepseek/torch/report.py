@@ -1,0 +1,66 @@
+"""What became of the graphs that PyTorch gave us: what was compiled, and what runs in PyTorch and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from deepseek import Executable
+
+
+@dataclass
+class Record:
+    """One graph."""
+
+    kind: str  # "inference", "forward", "backward"
+    pieces: list[tuple[int, Executable]] = field(default_factory=list)  # ATen ops in it, the executable
+    eager: Counter[tuple[str, str]] = field(default_factory=Counter)  # (ATen op, reason): how many
+
+    def add_piece(self, ops: int, executable: Executable) -> None:
+        self.pieces.append((ops, executable))
+
+    def add_eager(self, op: str, reason: str) -> None:
+        self.eager[(op, reason)] += 1
+
+    def __str__(self) -> str:
+        ops = sum(count for count, _ in self.pieces)
+        lines = [
+            f"{self.kind} graph: {ops} ATen ops compiled in {len(self.pieces)} piece(s), "
+            f"{self.eager.total()} run in PyTorch"
+        ]
+        lines += [
+            f"  in PyTorch: {count} x {op}: {reason}" for (op, reason), count in self.eager.most_common()
+        ]
+        return "\n".join(lines)
+
+
+RECORDS: list[Record] = []
+
+
+@dataclass
+class Explanation:
+    """What `explain()` returns; printed, it is text."""
+
+    records: list[Record]
+
+    @property
+    def eager_ops(self) -> Counter[str]:
+        """ATen ops that run in PyTorch, and how many of each."""
+        counts: Counter[str] = Counter()
+        for record in self.records:
+            for (op, _), count in record.eager.items():
+                counts[op] += count
+        return counts
+
+    def __str__(self) -> str:
+        return "\n".join(str(record) for record in self.records) or "nothing has been compiled"
+
+
+def explain() -> Explanation:
+    """Tells what became of every graph that PyTorch handed to this backend since the last `reset()`."""
+    return Explanation(list(RECORDS))
+
+
+def reset() -> None:
+    """Forgets the graphs told by `explain()`."""
+    RECORDS.clear()

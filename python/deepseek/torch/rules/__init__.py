@@ -1,0 +1,25 @@
+"""Translation rules, one file for each kind of op; importing this package registers them all."""
+
+from deepseek.torch.rules import (
+    contractions,
+    creation,
+    elementwise,
+    indexing,
+    norms,
+    pools,
+    reductions,
+    training,
+    views,
+)
+
+__all__ = [
+    "contractions",
+    "creation",
+    "elementwise",
+    "indexing",
+    "norms",
+    "pools",
+    "reductions",
+    "training",
+    "views",
+]

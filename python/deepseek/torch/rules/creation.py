@@ -1,0 +1,60 @@
+"""Tensors out of nothing: constants, ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepseek import Value
+from deepseek.torch.builder import Builder, Scalar, rule
+from deepseek.torch.shapes import Dim, Unsupported
+
+import torch
+
+aten = torch.ops.aten
+
+
+def filled(b: Builder, shape: Sequence[Dim], value: Scalar, dtype: str) -> Value:
+    if isinstance(value, str):
+        raise Unsupported("a size used as a number")
+    return b.op("full", shape=list(shape), value=float(value), dtype=dtype)
+
+
+@rule(aten.full.default, aten.full_like.default)
+def full(b: Builder, like: Any, value: Scalar, **kwargs: Any) -> Value:
+    return filled(b, b.shape(), value, b.dtype())
+
+
+@rule(aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
+def zeros(b: Builder, *args: Any, **kwargs: Any) -> Value:
+    return filled(b, b.shape(), 0, b.dtype())
+
+
+@rule(aten.ones.default, aten.ones_like.default, aten.new_ones.default)
+def ones(b: Builder, *args: Any, **kwargs: Any) -> Value:
+    return filled(b, b.shape(), 1, b.dtype())
+
+
+@rule(aten.scalar_tensor.default)
+def scalar_tensor(b: Builder, value: Scalar, **kwargs: Any) -> Value:
+    return filled(b, [], value, b.dtype())
+
+
+@rule(aten.arange.start_step)
+def arange(b: Builder, start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Value:
+    dtype = b.dtype()
+    steps = b.op("iota", shape=b.shape(), dtype=dtype, axis=0)
+    if step != 1:
+        steps = b.op("mul", steps, b.tensor(step, dtype))
+    return steps if start == 0 else b.op("add", steps, b.tensor(start, dtype))
+
+
+@rule(torch.ops.prims.iota.default)
+def iota(b: Builder, length: Any, *, start: Any, step: Any, **kwargs: Any) -> Value:
+    return arange(b, start, None, step)
+
+
+@rule(aten.tril.default, aten.triu.default)
+def triangle(b: Builder, x: Value, diagonal: int = 0) -> Value:
+    assert b.node is not None
+    return b.op("triangular", x, upper=b.node.target is aten.triu.default, k=[diagonal])

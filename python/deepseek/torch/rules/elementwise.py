@@ -1,0 +1,284 @@
+"""Arithmetic, comparisons, logic and activations, element by element with PyTorch's dtype promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from deepseek import Value
+from deepseek.torch.builder import Builder, Operand, Scalar, rule
+from deepseek.torch.shapes import INTEGER_NAMES, Unsupported
+
+import torch
+
+aten = torch.ops.aten
+
+# ATen op: ours. The operand is cast to the result's dtype first (exp of an integer is a float).
+UNARY = {
+    aten.abs.default: "abs",
+    aten.neg.default: "neg",
+    aten.sign.default: "sign",
+    aten.exp.default: "exp",
+    aten.expm1.default: "expm1",
+    aten.log.default: "log",
+    aten.log1p.default: "log1p",
+    aten.log2.default: "log2",
+    aten.log10.default: "log10",
+    aten.sin.default: "sin",
+    aten.cos.default: "cos",
+    aten.tan.default: "tan",
+    aten.asin.default: "asin",
+    aten.acos.default: "acos",
+    aten.atan.default: "atan",
+    aten.sinh.default: "sinh",
+    aten.cosh.default: "cosh",
+    aten.tanh.default: "tanh",
+    aten.asinh.default: "asinh",
+    aten.acosh.default: "acosh",
+    aten.atanh.default: "atanh",
+    aten.sigmoid.default: "sigmoid",
+    aten.erf.default: "erf",
+    aten.sqrt.default: "sqrt",
+    aten.rsqrt.default: "rsqrt",
+    aten.relu.default: "relu",
+    aten.silu.default: "silu",
+    aten.hardswish.default: "hard_swish",
+    aten.hardsigmoid.default: "hard_sigmoid",
+    aten.mish.default: "mish",
+    aten.softplus.default: "softplus",
+}
+ROUNDING = {
+    aten.floor.default: "floor",
+    aten.ceil.default: "ceil",
+    aten.round.default: "round",
+    aten.trunc.default: "trunc",
+}
+BINARY = {
+    aten.mul.Tensor: "mul",
+    aten.mul.Scalar: "mul",
+    aten.maximum.default: "maximum",
+    aten.minimum.default: "minimum",
+    aten.pow.Tensor_Tensor: "pow",
+    aten.pow.Scalar: "pow",
+    aten.atan2.default: "atan2",
+    aten.bitwise_left_shift.Tensor: "shift_left",
+    aten.bitwise_right_shift.Tensor: "shift_right",
+}
+COMPARISONS = {
+    aten.eq: "equal",
+    aten.ne: "not_equal",
+    aten.lt: "less",
+    aten.le: "less_equal",
+    aten.gt: "greater",
+    aten.ge: "greater_equal",
+}
+LOGICAL = {
+    aten.logical_and.default: "logical_and",
+    aten.logical_or.default: "logical_or",
+    aten.logical_xor.default: "logical_xor",
+}
+BITWISE = {
+    aten.bitwise_and: ("logical_and", "bit_and"),
+    aten.bitwise_or: ("logical_or", "bit_or"),
+    aten.bitwise_xor: ("logical_xor", "bit_xor"),
+}
+
+
+def _unary(name: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Value, *rest: Any) -> Value:
+        if rest:
+            raise Unsupported(f"{name} with other than default parameters")
+        return b.op(name, b.cast(x, b.dtype()))
+
+    return translate
+
+
+def _rounding(name: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Value) -> Value:
+        return x if x.dtype in INTEGER_NAMES else b.op(name, x)
+
+    return translate
+
+
+def _binary(name: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Operand, y: Operand) -> Value:
+        return b.op(name, b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+
+    return translate
+
+
+def _comparison(name: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Operand, y: Operand) -> Value:
+        return b.op(name, *b.promoted(x, y))
+
+    return translate
+
+
+def _logical(name: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Value, y: Value) -> Value:
+        return b.op(name, truth(b, x), truth(b, y))
+
+    return translate
+
+
+def _bitwise(for_bool: str, for_integers: str) -> Callable[..., Value]:
+    def translate(b: Builder, x: Operand, y: Operand) -> Value:
+        dtype = b.dtype()
+        return b.op(for_bool if dtype == "bool" else for_integers, b.tensor(x, dtype), b.tensor(y, dtype))
+
+    return translate
+
+
+for _target, _name in UNARY.items():
+    rule(_target)(_unary(_name))
+for _target, _name in ROUNDING.items():
+    rule(_target)(_rounding(_name))
+for _target, _name in BINARY.items():
+    rule(_target)(_binary(_name))
+for _target, _name in COMPARISONS.items():
+    rule(_target.Tensor, _target.Scalar)(_comparison(_name))
+for _target, _name in LOGICAL.items():
+    rule(_target)(_logical(_name))
+for _target, (_bool, _integers) in BITWISE.items():
+    rule(_target.Tensor, _target.Scalar)(_bitwise(_bool, _integers))
+
+
+def truth(b: Builder, x: Value) -> Value:
+    """x != 0."""
+    return x if x.dtype == "bool" else b.op("not_equal", x, b.constant(0, x.dtype))
+
+
+@rule(aten.logical_not.default)
+def logical_not(b: Builder, x: Value) -> Value:
+    return b.op("logical_not", truth(b, x))
+
+
+@rule(aten.bitwise_not.default)
+def bitwise_not(b: Builder, x: Value) -> Value:
+    return b.op("logical_not" if x.dtype == "bool" else "bit_not", x)
+
+
+@rule(aten.add.Tensor, aten.add.Scalar)
+def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    return b.op("add", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
+
+
+@rule(aten.sub.Tensor, aten.sub.Scalar)
+def sub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    return b.op("sub", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
+
+
+@rule(aten.rsub.Tensor, aten.rsub.Scalar)
+def rsub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    return b.op("sub", b.tensor(y, b.dtype()), _scaled(b, x, alpha))
+
+
+def _scaled(b: Builder, x: Operand, alpha: Scalar) -> Value:
+    value = b.tensor(x, b.dtype())
+    return value if alpha == 1 else b.op("mul", value, b.constant(alpha, b.dtype()))
+
+
+@rule(aten.div.Tensor, aten.div.Scalar)
+def div(b: Builder, x: Operand, y: Operand) -> Value:
+    return b.op("div", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+
+
+@rule(aten.div.Tensor_mode, aten.div.Scalar_mode)
+def div_mode(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
+    dtype = b.dtype()
+    if dtype in INTEGER_NAMES:
+        raise Unsupported(f"integer division rounded by {rounding_mode}")
+    quotient = b.op("div", b.tensor(x, dtype), b.tensor(y, dtype))
+    return quotient if rounding_mode is None else b.op(rounding_mode, quotient)
+
+
+@rule(aten.pow.Tensor_Scalar)
+def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
+    x = b.cast(x, b.dtype())
+    if exponent == 1:
+        return x
+    if exponent == 2:
+        return b.op("mul", x, x)
+    if exponent == 3:
+        return b.op("mul", b.op("mul", x, x), x)
+    if exponent == 0.5:
+        return b.op("sqrt", x)
+    if exponent == -0.5:
+        return b.op("rsqrt", x)
+    return b.op("pow", x, b.constant(exponent, b.dtype()))
+
+
+@rule(aten.reciprocal.default)
+def reciprocal(b: Builder, x: Value) -> Value:
+    return b.op("div", b.constant(1, b.dtype()), b.cast(x, b.dtype()))
+
+
+@rule(aten.gelu.default)
+def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
+    return b.op("gelu", x, approximate=approximate)
+
+
+@rule(aten.leaky_relu.default)
+def leaky_relu(b: Builder, x: Value, slope: Scalar = 0.01) -> Value:
+    positive = b.op("greater", x, b.constant(0, x.dtype))
+    return b.op("select", positive, x, b.op("mul", x, b.constant(slope, x.dtype)))
+
+
+@rule(aten.elu.default)
+def elu(b: Builder, x: Value, alpha: Scalar = 1, scale: Scalar = 1, input_scale: Scalar = 1) -> Value:
+    positive = b.op("mul", x, b.constant(scale, x.dtype))
+    inner = b.op("expm1", b.op("mul", x, b.constant(input_scale, x.dtype)))
+    negative = b.op("mul", inner, b.constant(alpha * scale, x.dtype))
+    return b.op("select", b.op("greater", x, b.constant(0, x.dtype)), positive, negative)
+
+
+@rule(aten.clamp.default, aten.clamp.Tensor, aten.hardtanh.default)
+def clamp(b: Builder, x: Value, low: Operand | None = None, high: Operand | None = None) -> Value:
+    if b.node is not None and b.node.target is aten.hardtanh.default:
+        low, high = -1 if low is None else low, 1 if high is None else high
+    dtype = b.dtype()
+    x = b.cast(x, dtype)
+    if low is not None:
+        x = b.op("maximum", x, b.tensor(low, dtype))
+    return x if high is None else b.op("minimum", x, b.tensor(high, dtype))
+
+
+@rule(aten.where.self)
+def where(b: Builder, condition: Value, x: Value, y: Value) -> Value:
+    return b.op("select", condition, b.cast(x, b.dtype()), b.cast(y, b.dtype()))
+
+
+@rule(aten.isnan.default)
+def isnan(b: Builder, x: Value) -> Value:
+    return b.op("is_nan", x)
+
+
+@rule(aten.isinf.default)
+def isinf(b: Builder, x: Value) -> Value:
+    return b.op("is_inf", x)
+
+
+@rule(aten.remainder.Tensor, aten.remainder.Scalar)
+def remainder(b: Builder, x: Operand, y: Operand) -> Value:
+    return b.op("mod", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+
+
+@rule(aten._to_copy.default)
+def to_copy(b: Builder, x: Value, **kwargs: Any) -> Value:
+    return b.cast(x, b.dtype())
+
+
+@rule(torch.ops.prims.convert_element_type.default)
+def convert_element_type(b: Builder, x: Value, dtype: torch.dtype) -> Value:
+    return b.cast(x, b.dtype())
+
+
+@rule(
+    aten.clone.default,
+    aten.alias.default,
+    aten.detach.default,
+    aten.lift_fresh_copy.default,
+    aten.contiguous.default,
+)
+def identity(b: Builder, x: Value, **kwargs: Any) -> Value:
+    return x

@@ -1,0 +1,128 @@
+"""Normalisations, forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deepseek import Value
+from deepseek.torch.builder import Builder, rule
+from deepseek.torch.shapes import Dim, Unsupported
+
+import torch
+
+aten = torch.ops.aten
+
+
+def channels(x: Value, rank: int) -> list[Dim]:
+    """Shape in which a vector over channels broadcasts over [N, C, ...]."""
+    return [x.shape[0]] + [1] * (rank - 2)
+
+
+def count_of(sizes: Sequence[Dim]) -> int:
+    count = 1
+    for size in sizes:
+        if not isinstance(size, int):
+            raise Unsupported("a mean over a symbolic dim")
+        count *= size
+    return count
+
+
+def moments(b: Builder, x: Value, over: Sequence[int]) -> tuple[Value, Value, Value]:
+    """Mean, x - mean, biased variance; the reduced axes are kept."""
+    mean = b.op("mean", x, axes=list(over), keepdims=True)
+    centred = b.op("sub", x, mean)
+    return mean, centred, b.op("mean", b.op("mul", centred, centred), axes=list(over), keepdims=True)
+
+
+def inverse_deviation(b: Builder, variance: Value, eps: float) -> Value:
+    return b.op("rsqrt", b.op("add", variance, b.constant(eps, variance.dtype)))
+
+
+@rule(aten.native_layer_norm.default)
+def layer_norm(
+    b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, bias: Value | None, eps: float
+) -> tuple[Value | None, ...]:
+    axis = len(x.shape) - len(shape)
+    y = b.op("layer_norm", x, weight, bias, axis=axis, epsilon=eps)
+    if not (b.uses(1) or b.uses(2)):
+        return y, None, None
+    mean, _, variance = moments(b, x, range(axis, len(x.shape)))
+    return y, mean, inverse_deviation(b, variance, eps)
+
+
+@rule(aten._native_batch_norm_legit_no_training.default)
+def batch_norm_inference(
+    b: Builder,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    variance: Value,
+    momentum: float,
+    eps: float,
+) -> tuple[Value | None, ...]:
+    ones = b.broadcast(b.constant(1, mean.dtype), mean.shape) if weight is None else weight
+    zeros = b.broadcast(b.constant(0, mean.dtype), mean.shape) if bias is None else bias
+    return b.op("batch_norm", x, ones, zeros, mean, variance, epsilon=eps), None, None
+
+
+@rule(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.no_stats)
+def batch_norm_training(
+    b: Builder, x: Value, weight: Value | None, bias: Value | None, *rest: object
+) -> tuple[Value | None, ...]:
+    """Results: y, mean and inverse deviation of the batch, new running statistics where there are any."""
+    running = rest[:2] if len(rest) == 5 else (None, None)
+    training, momentum, eps = rest[-3], rest[-2], rest[-1]
+    assert isinstance(momentum, float)
+    assert isinstance(eps, float)
+    if not training:
+        raise Unsupported("batch normalisation that updates statistics it does not use")
+    rank = len(x.shape)
+    over = [0, *range(2, rank)]
+    mean, centred, variance = moments(b, x, over)
+    scale = inverse_deviation(b, variance, eps)
+    y = b.op("mul", centred, scale)
+    if weight is not None:
+        y = b.op("mul", y, b.reshape(weight, channels(weight, rank)))
+    if bias is not None:
+        y = b.op("add", y, b.reshape(bias, channels(bias, rank)))
+    size = [x.shape[1]]
+    mean, scale, variance = b.reshape(mean, size), b.reshape(scale, size), b.reshape(variance, size)
+    results: tuple[Value | None, ...] = (y, mean, scale)
+    old_mean, old_variance = running
+    if isinstance(old_mean, Value) and isinstance(old_variance, Value):
+        count = count_of([x.shape[i] for i in over])
+        unbiased = b.op("mul", variance, b.constant(count / max(count - 1, 1), variance.dtype))
+        results += (_blend(b, old_mean, mean, momentum), _blend(b, old_variance, unbiased, momentum))
+    return results
+
+
+def _blend(b: Builder, old: Value, new: Value, momentum: float) -> Value:
+    kept = b.op("mul", old, b.constant(1 - momentum, old.dtype))
+    return b.op("add", kept, b.op("mul", new, b.constant(momentum, new.dtype)))
+
+
+@rule(aten.native_group_norm.default)
+def group_norm(
+    b: Builder,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    batch: Dim,
+    channel_count: Dim,
+    inner: Dim,
+    groups: int,
+    eps: float,
+) -> tuple[Value | None, ...]:
+    if not isinstance(channel_count, int):
+        raise Unsupported("group normalisation over symbolic channels")
+    rank = len(x.shape)
+    apart = b.reshape(x, [batch, groups, channel_count // groups, *x.shape[2:]])
+    mean, centred, variance = moments(b, apart, range(2, rank + 1))
+    scale = inverse_deviation(b, variance, eps)
+    y = b.reshape(b.op("mul", centred, scale), x.shape)
+    if weight is not None:
+        y = b.op("mul", y, b.reshape(weight, channels(weight, rank)))
+    if bias is not None:
+        y = b.op("add", y, b.reshape(bias, channels(bias, rank)))
+    return y, b.reshape(mean, [batch, groups]), b.reshape(scale, [batch, groups])

@@ -1,0 +1,140 @@
+"""Sums, extremes, positions of extremes, sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deepseek import Value
+from deepseek.torch.builder import Builder, Scalar, axes, axis, rule
+from deepseek.torch.rules.elementwise import truth
+from deepseek.torch.shapes import INTEGER_NAMES, Unsupported
+
+import torch
+
+aten = torch.ops.aten
+
+
+def reduce(b: Builder, name: str, x: Value, along: Sequence[int], keepdim: bool = False) -> Value:
+    return x if not along else b.op(name, x, axes=list(along), keepdims=keepdim)
+
+
+def _cast_first(name: str) -> Callable[..., Value]:
+    def translate(
+        b: Builder, x: Value, along: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+    ) -> Value:
+        return reduce(b, name, b.cast(x, b.dtype()), axes(along, len(x.shape)), keepdim)
+
+    return translate
+
+
+rule(aten.sum.dim_IntList, aten.sum.default)(_cast_first("sum"))
+rule(aten.mean.dim, aten.mean.default)(_cast_first("mean"))
+rule(aten.amax.default, aten.max.default)(_cast_first("max"))
+rule(aten.amin.default, aten.min.default)(_cast_first("min"))
+
+
+@rule(aten.prod.default, aten.prod.dim_int)
+def prod(
+    b: Builder, x: Value, along: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Value:
+    return reduce(b, "prod", b.cast(x, b.dtype()), axes(along, len(x.shape)), keepdim)
+
+
+@rule(aten.any.default, aten.any.dim, aten.any.dims)
+def any_(b: Builder, x: Value, along: Any = None, keepdim: bool = False) -> Value:
+    counts = reduce(b, "max", b.cast(truth(b, x), "uint8"), axes(along, len(x.shape)), keepdim)
+    return b.cast(counts, "bool")
+
+
+@rule(aten.all.default, aten.all.dim, aten.all.dims)
+def all_(b: Builder, x: Value, along: Any = None, keepdim: bool = False) -> Value:
+    counts = reduce(b, "min", b.cast(truth(b, x), "uint8"), axes(along, len(x.shape)), keepdim)
+    return b.cast(counts, "bool")
+
+
+@rule(aten.var.correction, aten.var_mean.correction)
+def variance(
+    b: Builder, x: Value, along: Any = None, *, correction: Scalar | None = None, keepdim: bool = False
+) -> Value | tuple[Value, Value]:
+    rank = len(x.shape)
+    over = axes(along, rank)
+    count = 1
+    for i in over:
+        size = x.shape[i]
+        if not isinstance(size, int):
+            raise Unsupported("variance over a symbolic dim")
+        count *= size
+    mean = b.op("mean", x, axes=over, keepdims=True)
+    centred = b.op("sub", x, mean)
+    total = b.op("sum", b.op("mul", centred, centred), axes=over, keepdims=keepdim)
+    freedom = count - (1 if correction is None else correction)
+    if freedom <= 0:
+        raise Unsupported("variance of one element")
+    result = b.op("mul", total, b.constant(1.0 / freedom, x.dtype))
+    if b.node is not None and b.node.target is aten.var.correction:
+        return result
+    return result, b.reshape(mean, b.shape(1))
+
+
+@rule(aten.argmax.default, aten.argmin.default)
+def argmax(b: Builder, x: Value, along: int | None = None, keepdim: bool = False) -> Value:
+    assert b.node is not None
+    name = "argmax" if b.node.target is aten.argmax.default else "argmin"
+    if along is None:
+        x, along = b.reshape(x, [dim_product(b, x)]), 0
+    position = b.op(name, x, axis=axis(along, len(x.shape)), keepdims=keepdim)
+    return b.reshape(b.cast(position, "int64"), b.shape())
+
+
+def dim_product(b: Builder, x: Value) -> int:
+    count = 1
+    for size in x.shape:
+        if not isinstance(size, int):
+            raise Unsupported("flattening symbolic dims")
+        count *= size
+    return count
+
+
+@rule(aten.max.dim, aten.min.dim)
+def max_dim(b: Builder, x: Value, along: int, keepdim: bool = False) -> tuple[Value, Value | None]:
+    assert b.node is not None
+    largest = b.node.target is aten.max.dim
+    at = axis(along, len(x.shape)) if x.shape else 0
+    value = reduce(b, "max" if largest else "min", x, [at], keepdim)
+    index = None
+    if b.uses(1):
+        index = b.cast(b.op("argmax" if largest else "argmin", x, axis=at, keepdims=keepdim), "int64")
+    return value, index
+
+
+@rule(aten.topk.default)
+def topk(
+    b: Builder, x: Value, k: Any, along: int = -1, largest: bool = True, ordered: bool = True
+) -> tuple[Value, ...]:
+    values, indices = b.ops("topk", x, k=k, axis=axis(along, len(x.shape)), largest=largest)
+    return values, b.cast(indices, "int64")
+
+
+@rule(aten.sort.default, aten.sort.stable)
+def sort(
+    b: Builder, x: Value, along: int = -1, descending: bool = False, *, stable: bool | None = None
+) -> tuple[Value, ...]:
+    values, indices = b.ops("sort", x, axis=axis(along, len(x.shape)), descending=descending)
+    return values, b.cast(indices, "int64")
+
+
+@rule(aten.cumsum.default)
+def cumsum(b: Builder, x: Value, along: int, *, dtype: torch.dtype | None = None) -> Value:
+    return b.op("cumsum", b.cast(x, b.dtype()), axis=axis(along, len(x.shape)))
+
+
+@rule(aten._softmax.default, aten._log_softmax.default)
+def softmax(b: Builder, x: Value, along: int, half_to_float: bool = False) -> Value:
+    assert b.node is not None
+    name = "softmax" if b.node.target is aten._softmax.default else "log_softmax"
+    return b.op(name, b.cast(x, b.dtype()), axis=axis(along, len(x.shape)))
+
+
+def is_integer(x: Value) -> bool:
+    return x.dtype in INTEGER_NAMES or x.dtype == "bool"

@@ -1,0 +1,210 @@
+"""ATen's backward ops, through the gradients of our own ops where there is one that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepseek import Value
+from deepseek.torch import library as _library  # registers torch.ops.deepseek
+from deepseek.torch.builder import Builder, axis, rule
+from deepseek.torch.rules.contractions import attention_scale, convolution_inputs
+from deepseek.torch.rules.creation import filled
+from deepseek.torch.rules.norms import channels, count_of
+from deepseek.torch.rules.pools import window
+from deepseek.torch.rules.reductions import reduce
+from deepseek.torch.shapes import Dim, Unsupported
+
+import torch
+
+aten = torch.ops.aten
+MAX_POOL_BACKWARD = _library.MAX_POOL_BACKWARD
+ATTENTION_BACKWARD = _library.ATTENTION_BACKWARD
+
+
+@rule(aten.convolution_backward.default)
+def convolution_backward(
+    b: Builder,
+    dy: Value,
+    x: Value,
+    weight: Value,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    needed: Sequence[bool],
+) -> tuple[Value | None, ...]:
+    inputs_x, inputs_w, attrs = convolution_inputs(
+        b, x, weight, stride, padding, dilation, transposed, output_padding, groups
+    )
+    dx, dw = b.gradient("conv", [inputs_x, inputs_w], attrs, [dy], [needed[0], needed[1]])
+    if transposed and dw is not None:
+        dw = _untransposed_weight(b, dw, weight, groups)
+    over = [0, *range(2, len(dy.shape))]
+    return dx, dw, b.op("sum", dy, axes=over, keepdims=False) if needed[2] else None
+
+
+def _untransposed_weight(b: Builder, dw: Value, weight: Value, groups: int) -> Value:
+    """Gradient of `_transposed_weight`'s result as that of its input."""
+    inputs, outputs, *kernel = (int(size) for size in weight.shape)
+    apart: list[Dim] = [groups, outputs, inputs // groups, *kernel]
+    dw = b.reshape(b.swap(b.reshape(dw, apart), 1, 2), weight.shape)
+    return b.op("reverse", dw, axes=list(range(2, len(weight.shape))))
+
+
+@rule(MAX_POOL_BACKWARD)
+def max_pool_backward(
+    b: Builder,
+    dy: Value,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Value:
+    if len(x.shape) != 4:
+        raise Unsupported("gradient of a pool without a batch axis")
+    attrs = window(x, dy.shape[2:], kernel, stride, padding, dilation)
+    return _only(b.gradient("max_pool", [x], attrs, [dy], [True]))
+
+
+@rule(aten.avg_pool2d_backward.default)
+def avg_pool_backward(
+    b: Builder,
+    dy: Value,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Value:
+    if ceil_mode or divisor is not None or len(x.shape) != 4:
+        raise Unsupported("gradient of average pooling with ceil_mode, a divisor of its own or no batch axis")
+    attrs: dict[str, Any] = window(x, dy.shape[2:], kernel, stride, padding, (1,))
+    attrs |= {"pad_high": attrs["pad_low"], "count_include_pad": count_include_pad}
+    return _only(b.gradient("avg_pool", [x], attrs, [dy], [True]))
+
+
+def _only(gradients: Sequence[Value | None]) -> Value:
+    gradient = gradients[0]
+    if gradient is None:
+        raise Unsupported("an op without gradient")
+    return gradient
+
+
+@rule(ATTENTION_BACKWARD)
+def attention_backward(
+    b: Builder, dy: Value, q: Value, k: Value, v: Value, mask: Value | None, causal: bool, scale: float | None
+) -> tuple[Value | None, ...]:
+    inputs = [q, k, v, mask]
+    attrs = {"causal": causal, "scale": attention_scale(q, scale)}
+    return tuple(b.gradient("attention", inputs, attrs, [dy], [True, True, True, False])[:3])
+
+
+@rule(aten.gelu_backward.default)
+def gelu_backward(b: Builder, dy: Value, x: Value, *, approximate: str = "none") -> Value:
+    return _only(b.gradient("gelu", [x], {"approximate": approximate}, [dy], [True]))
+
+
+@rule(aten._softmax_backward_data.default)
+def softmax_backward(b: Builder, dy: Value, y: Value, along: int, dtype: torch.dtype) -> Value:
+    product = b.op("mul", dy, y)
+    total = reduce(b, "sum", product, [axis(along, len(y.shape))] if y.shape else [], keepdim=True)
+    return b.cast(b.op("sub", product, b.op("mul", y, total)), b.dtype())
+
+
+@rule(aten._log_softmax_backward_data.default)
+def log_softmax_backward(b: Builder, dy: Value, y: Value, along: int, dtype: torch.dtype) -> Value:
+    total = reduce(b, "sum", dy, [axis(along, len(y.shape))] if y.shape else [], keepdim=True)
+    return b.cast(b.op("sub", dy, b.op("mul", b.op("exp", y), total)), b.dtype())
+
+
+@rule(aten.embedding_dense_backward.default)
+def embedding_backward(
+    b: Builder, dy: Value, index: Value, rows: int, padding: int, by_frequency: bool
+) -> Value:
+    if by_frequency:
+        raise Unsupported("embedding gradients scaled by frequency")
+    if padding >= 0:
+        skip = b.op("equal", index, b.constant(padding, index.dtype))
+        skip = b.reshape(skip, [*index.shape, 1])
+        dy = b.op("select", skip, b.constant(0, dy.dtype), dy)
+    table = filled(b, b.shape(), 0, dy.dtype)
+    return _only(b.gradient("gather", [table, index], {"axis": 0}, [dy], [True, False]))
+
+
+def _norm_gradient(b: Builder, dxhat: Value, xhat: Value, scale: Value, over: Sequence[int]) -> Value:
+    """Gradient of x -> (x - mean) / deviation over the axes `over`; `scale` is 1 / deviation."""
+    mean = b.op("mean", dxhat, axes=list(over), keepdims=True)
+    slope = b.op("mean", b.op("mul", dxhat, xhat), axes=list(over), keepdims=True)
+    return b.op("mul", b.op("sub", b.op("sub", dxhat, mean), b.op("mul", xhat, slope)), scale)
+
+
+@rule(aten.native_layer_norm_backward.default)
+def layer_norm_backward(
+    b: Builder,
+    dy: Value,
+    x: Value,
+    shape: Sequence[Dim],
+    mean: Value,
+    scale: Value,
+    weight: Value | None,
+    bias: Value | None,
+    needed: Sequence[bool],
+) -> tuple[Value | None, ...]:
+    rank = len(x.shape)
+    first = rank - len(shape)
+    xhat = b.op("mul", b.op("sub", x, mean), scale)
+    dx = dw = db = None
+    if needed[0]:
+        dxhat = dy if weight is None else b.op("mul", dy, weight)
+        dx = _norm_gradient(b, dxhat, xhat, scale, range(first, rank))
+    if needed[1]:
+        dw = b.reshape(reduce(b, "sum", b.op("mul", dy, xhat), range(first)), shape)
+    if needed[2]:
+        db = b.reshape(reduce(b, "sum", dy, range(first)), shape)
+    return dx, dw, db
+
+
+@rule(aten.native_batch_norm_backward.default)
+def batch_norm_backward(
+    b: Builder,
+    dy: Value,
+    x: Value,
+    weight: Value | None,
+    running_mean: Value | None,
+    running_variance: Value | None,
+    mean: Value | None,
+    scale: Value | None,
+    training: bool,
+    eps: float,
+    needed: Sequence[bool],
+) -> tuple[Value | None, ...]:
+    rank = len(x.shape)
+    over = [0, *range(2, rank)]
+    if training:
+        count_of([x.shape[i] for i in over])
+    else:
+        if running_mean is None or running_variance is None:
+            raise Unsupported("batch normalisation without statistics")
+        mean = running_mean
+        scale = b.op("rsqrt", b.op("add", running_variance, b.constant(eps, running_variance.dtype)))
+    assert mean is not None
+    assert scale is not None
+    scale = b.reshape(scale, channels(scale, rank))
+    xhat = b.op("mul", b.op("sub", x, b.reshape(mean, channels(mean, rank))), scale)
+    dx = dw = db = None
+    if needed[0]:
+        dxhat = dy if weight is None else b.op("mul", dy, b.reshape(weight, channels(weight, rank)))
+        dx = _norm_gradient(b, dxhat, xhat, scale, over) if training else b.op("mul", dxhat, scale)
+    if needed[1]:
+        dw = b.op("sum", b.op("mul", dy, xhat), axes=over, keepdims=False)
+    if needed[2]:
+        db = b.op("sum", dy, axes=over, keepdims=False)
+    return dx, dw, db

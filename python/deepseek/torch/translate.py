@@ -1,0 +1,140 @@
+"""From an island of FX nodes to a deepseek graph."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepseek import Error, Graph, Value
+from deepseek.torch import rules as _rules  # noqa: F401  (registers them)
+from deepseek.torch.builder import RULES, Builder, Result, map_argument
+from deepseek.torch.partition import Island
+from deepseek.torch.shapes import Unsupported, dims, dtype_name
+
+import torch
+from torch import fx
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_LIBRARY = os.path.dirname(torch.__file__) + os.sep
+
+
+class Refused(Exception):
+    """A node that deepseek cannot take after all."""
+
+    def __init__(self, node: fx.Node, reason: str) -> None:
+        super().__init__(reason)
+        self.node = node
+        self.reason = reason
+
+
+@dataclass
+class Translation:
+    graph: Graph
+    inputs: list[str]  # placeholder names, in the island's order
+    outputs: list[str]
+
+
+def source_of(node: fx.Node) -> str:
+    """The user's line that made this node ("model.py:12"), or else the module's path in the model."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    for path, line in reversed(frames):
+        if not path.startswith(_LIBRARY):
+            return f"{path}:{line}"
+    modules = node.meta.get("nn_module_stack") or {}
+    return next((str(entry[0]) for entry in reversed(list(modules.values()))), "")
+
+
+def tensor_constant(graph: Graph, tensor: torch.Tensor) -> Value:
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype is torch.bfloat16:
+        value = graph.op("cast", [graph.constant(tensor.float().numpy())], {"dtype": "bfloat16"})
+        assert isinstance(value, Value)
+        return value
+    return graph.constant(tensor.numpy())
+
+
+def translate(island: Island, module: fx.GraphModule, parameters: set[fx.Node]) -> Translation:
+    """The island as a graph. Inputs in `parameters` get that role. Raises Refused for what we lack."""
+    builder = Builder()
+    graph = builder.graph
+    env: dict[fx.Node, Result] = {}
+    inputs = []
+    for node in island.inputs:
+        fake = node.meta["val"]
+        role = "parameter" if node in parameters else "argument"
+        env[node] = graph.placeholder(
+            node.name, shape=dims(fake.shape), dtype=dtype_name(fake.dtype), role=role
+        )
+        inputs.append(node.name)
+    for node in island.nodes:
+        env[node] = _translate_node(builder, node, module, env)
+    outputs = []
+    for node in island.outputs:
+        value = env[node]
+        assert isinstance(value, Value)
+        graph.output(node.name, value)
+        outputs.append(node.name)
+    return Translation(graph, inputs, outputs)
+
+
+def _translate_node(
+    builder: Builder, node: fx.Node, module: fx.GraphModule, env: dict[fx.Node, Result]
+) -> Result:
+    if node.target is operator.getitem:
+        return _pick(node, env)
+    for source in node.all_input_nodes:
+        if source.op == "get_attr" and source not in env:
+            env[source] = tensor_constant(builder.graph, attribute(module, str(source.target)))
+    builder.node = node
+    builder.graph.set_source(source_of(node))
+    try:
+        args = [map_argument(arg, env) for arg in node.args]
+        kwargs = {name: map_argument(arg, env) for name, arg in node.kwargs.items()}
+        result = RULES[node.target](builder, *args, **kwargs)
+    except Unsupported as error:
+        raise Refused(node, str(error)) from error
+    except Error as error:
+        raise Refused(node, f"deepseek: {error}") from error
+    _check(node, result)
+    return result
+
+
+def _pick(node: fx.Node, env: dict[fx.Node, Result]) -> Value:
+    producer, index = node.args
+    assert isinstance(producer, fx.Node)
+    assert isinstance(index, int)
+    results = env[producer]
+    assert isinstance(results, (tuple, list))
+    value = results[index]
+    if value is None:
+        raise Refused(producer, f"result {index} is not computed")
+    return value
+
+
+def _check(node: fx.Node, result: Result) -> None:
+    """A translation must have the type that PyTorch says; a difference is a bug of ours, told at once."""
+    values: Sequence[Any] = result if isinstance(result, tuple) else (result,)
+    fakes = node.meta["val"] if isinstance(result, tuple) else (node.meta["val"],)
+    for value, fake in zip(values, fakes, strict=False):
+        if value is None or fake is None:
+            continue
+        got, expected = (list(value.shape), value.dtype), (dims(fake.shape), dtype_name(fake.dtype))
+        if got[1] != expected[1] or len(got[0]) != len(expected[0]) or _differ(got[0], expected[0]):
+            raise Refused(node, f"translated to {got[1]}{got[0]}, expected {expected[1]}{expected[0]}")
+
+
+def _differ(got: Sequence[Any], expected: Sequence[Any]) -> bool:
+    return any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(got, expected, strict=True)
+    )
+
+
+def attribute(module: torch.nn.Module, path: str) -> Any:
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
