@@ -56,8 +56,7 @@ class Expr {
  public:
   Expr() = default;
   explicit Expr(std::shared_ptr<const ExprNode> node) : node_(std::move(node)) {}
-  Expr(
-      std::int64_t literal);  // NOLINT: an index constant (I64); takes the other operand's type in arithmetic
+  Expr(std::int64_t literal);  // NOLINT: an I64 constant; takes the other operand's type in arithmetic
   Expr(int literal) : Expr(static_cast<std::int64_t>(literal)) {}  // NOLINT
   Expr(double literal);  // NOLINT: F64 constant; takes the other operand's type in arithmetic
 

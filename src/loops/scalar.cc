@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cmath>
+#include <numbers>
 
 #include "deepseek/error.h"
 #include "loops/convert.h"
@@ -20,15 +21,17 @@ double digamma(double x) {
   if (std::isnan(x) || x == -std::numeric_limits<double>::infinity())
     return std::numeric_limits<double>::quiet_NaN();
   if (x == 0) return std::copysign(std::numeric_limits<double>::infinity(), -x);
-  constexpr double pi = 3.14159265358979323846;
   double result = 0;
   if (x < 0) {
     const double fraction = x - std::floor(x);
     if (fraction == 0) return std::numeric_limits<double>::quiet_NaN();
-    result = -pi / std::tan(pi * fraction);
+    result = -std::numbers::pi / std::tan(std::numbers::pi * fraction);
     x = 1 - x;
   }
-  for (; x < 10; x += 1) result -= 1 / x;
+  while (x < 10) {
+    result -= 1 / x;
+    x += 1;
+  }
   const double s = 1 / (x * x);
   const double series =
       s * (1. / 12 -

@@ -162,7 +162,8 @@ To to_integer(From x, To lo = std::numeric_limits<To>::min(), To hi = std::numer
   const From t = std::trunc(x);
   if (t <= static_cast<From>(lo)) return lo;
   // hi + 1 is a power of two, so it is exact where hi need not be.
-  if (t >= static_cast<From>(hi / 2 + 1) * 2) return hi;
+  const To half = hi / 2 + 1;
+  if (t >= static_cast<From>(half) * 2) return hi;
   return static_cast<To>(t);
 }
 

@@ -122,7 +122,7 @@ std::string message(F f) {
 }
 
 TEST(Shape, ErrorsSayWhatIsWrong) {
-  EXPECT_NE(message([] { (N * M).eval({{"N", 1}}); }).find("M"), std::string::npos);
+  EXPECT_NE(message([] { (N * M).eval({{"N", 1}}); }).find('M'), std::string::npos);
   EXPECT_NE(message([] { (N * N).eval({{"N", std::int64_t{1} << 40}}); }).find("overflow"),
             std::string::npos);
   EXPECT_NE(message([] { Dim::parse("N+"); }).find("character 3"), std::string::npos);
@@ -131,7 +131,7 @@ TEST(Shape, ErrorsSayWhatIsWrong) {
   EXPECT_NE(message([] { Dim::parse(std::string(100000, '(')); }).find("nested"), std::string::npos);
   EXPECT_NE(message([] { Dim::symbol("a b"); }).find("a b"), std::string::npos);
   EXPECT_NE(message([] { floordiv(N, 0); }).find("not 0"), std::string::npos);
-  EXPECT_NE(message([] { N.value(); }).find("N"), std::string::npos);
+  EXPECT_NE(message([] { N.value(); }).find('N'), std::string::npos);
   EXPECT_NE(message([] { numel(Dims{std::int64_t{1} << 40, std::int64_t{1} << 40}); }).find("overflow"),
             std::string::npos);
   std::string power = "(a+b+c+d)";
