@@ -1,0 +1,107 @@
+#include "targets/cpu/cpu_target.h"
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "deepseek/error.h"
+#include "targets/cpu/isa.h"
+#include "targets/cpu/jit.h"
+#include "targets/llvm/object.h"
+#include "targets/llvm/program.h"
+
+namespace deepseek {
+namespace {
+
+using loops::Program;
+
+// Name of every compiled program, so that equal ones share code whatever they were called.
+constexpr const char* kName = "kernel";
+
+class CpuKernel final : public Kernel {
+ public:
+  CpuKernel(std::shared_ptr<const LoadedCode> code, std::size_t workspaces)
+      : code_(std::move(code)), workspaces_(workspaces) {}
+
+  KernelShape shape(std::span<const std::int64_t> dims) const override {
+    const std::size_t phases = code_->phases.size();
+    std::vector<std::int64_t> out(2 * phases + workspaces_);
+    code_->extents(dims.data(), out.data());
+    const auto at = [&](std::size_t i) { return out.begin() + static_cast<std::ptrdiff_t>(i); };
+    return {{at(0), at(phases)}, {at(phases), at(2 * phases)}, {at(2 * phases), out.end()}};
+  }
+
+  void run(int phase, void* const* buffers, const std::int64_t* dims, std::int64_t begin, std::int64_t end,
+           std::byte* scratch, std::int32_t* status) const override {
+    code_->phases[static_cast<std::size_t>(phase)](buffers, dims, begin, end, scratch, status);
+  }
+
+ private:
+  std::shared_ptr<const LoadedCode> code_;
+  std::size_t workspaces_;
+};
+
+// Runs f(0) ... f(n-1) on as many threads as there are cores; the first exception is thrown again.
+void in_parallel(std::size_t n, const std::function<void(std::size_t)>& f) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < n; i = next++) try {
+        f(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure) failure = std::current_exception();
+      }
+  };
+  std::vector<std::thread> threads;
+  const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  for (std::size_t i = 1; i < std::min(cores, n); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& t : threads) t.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+class CpuTarget final : public Target {
+ public:
+  explicit CpuTarget(CpuIsa isa) : isa_(std::move(isa)) {}
+
+  const TargetInfo& info() const override { return isa_.info; }
+
+  std::vector<std::shared_ptr<const Kernel>> compile(std::span<const Program> programs) override {
+    std::vector<std::shared_ptr<const Kernel>> kernels(programs.size());
+    in_parallel(programs.size(), [&](std::size_t i) { kernels[i] = compile(programs[i]); });
+    return kernels;
+  }
+
+ private:
+  std::shared_ptr<const Kernel> compile(const Program& original) {
+    Program p = original;
+    p.name = kName;
+    const std::string object = codegen::compile_object(p, isa_.machine);
+    std::size_t workspaces = 0;
+    for (const loops::Param& param : p.params) workspaces += param.access == loops::Access::Workspace;
+    return std::make_shared<CpuKernel>(
+        load_object(object, kName, static_cast<int>(codegen::phases(p).size())), workspaces);
+  }
+
+  CpuIsa isa_;
+};
+
+}  // namespace
+
+std::shared_ptr<Target> cpu_target() {
+  static const auto target = std::make_shared<CpuTarget>(host_cpu_isa());
+  return target;
+}
+
+std::shared_ptr<Target> cpu_target(std::string_view isa) {
+  CpuIsa wanted = cpu_isa(isa);
+  if (!host_has(isa))
+    throw Error(Code::Unsupported, "cpu target", "", "an instruction set of this machine", std::string(isa));
+  return std::make_shared<CpuTarget>(std::move(wanted));
+}
+
+}  // namespace deepseek

@@ -1,0 +1,16 @@
+// The CPU as a target: loop programs become machine code through LLVM, loaded into this process.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "targets/target.h"
+
+namespace deepseek {
+
+// For this machine's best instruction set, or the one that DEEPSEEK_CPU_ISA names. One per process.
+std::shared_ptr<Target> cpu_target();
+// "avx512", "avx2" or "neon". Throws Error{Unsupported} when this machine lacks it.
+std::shared_ptr<Target> cpu_target(std::string_view isa);
+
+}  // namespace deepseek

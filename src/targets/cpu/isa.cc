@@ -1,0 +1,131 @@
+#include "targets/cpu/isa.h"
+
+#include <llvm/ADT/StringMap.h>
+#include <llvm/TargetParser/Host.h>
+#include <llvm/TargetParser/Triple.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "deepseek/error.h"
+
+namespace deepseek {
+namespace {
+
+struct Row {
+  std::string_view name;
+  std::string_view arch;  // of the triple
+  std::string_view cpu;   // LLVM's name for this set of features
+  int vector_bits;
+  int masked_bits;  // Machine::masked_bits
+  std::vector<std::string_view> features;
+  // Register tiles (rows, columns) that leave room for a row of operands and a broadcast, best first.
+  std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
+};
+
+constexpr int kNoMasks = 64 + 1;
+
+// Best first.
+const std::vector<Row>& rows() {
+  static const std::vector<Row> table = {
+      {"avx512",
+       "x86_64",
+       "x86-64-v4",
+       512,
+       8,
+       {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi", "bmi2",
+        "lzcnt", "movbe"},
+       {{14, 32}, {6, 64}, {8, 48}}},
+      {"avx2",
+       "x86_64",
+       "x86-64-v3",
+       256,
+       32,
+       {"avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"},
+       {{6, 16}}},
+      {"neon", "aarch64", "generic", 128, kNoMasks, {"neon"}, {{8, 12}, {6, 16}}},
+  };
+  return table;
+}
+
+const Row* find(std::string_view name) {
+  for (const Row& r : rows())
+    if (r.name == name) return &r;
+  return nullptr;
+}
+
+std::string host_arch() { return llvm::Triple(llvm::sys::getProcessTriple()).getArchName().str(); }
+
+bool host_has(const Row& row) {
+  if (row.arch != host_arch()) return false;
+  const auto features = llvm::sys::getHostCPUFeatures();
+  for (const std::string_view f : row.features) {
+    const auto it = features.find(llvm::StringRef(f.data(), f.size()));
+    if (it == features.end() || !it->second) return false;
+  }
+  return true;
+}
+
+std::int64_t cache_bytes(int name, std::int64_t otherwise) {
+  const long size = sysconf(name);
+  return size > 0 ? size : otherwise;
+}
+
+std::string names() {
+  std::string all;
+  for (const Row& r : rows()) all += (all.empty() ? "" : ", ") + std::string(r.name);
+  return all;
+}
+
+}  // namespace
+
+CpuIsa cpu_isa(std::string_view name) {
+  const Row* row = find(name);
+  if (!row) throw Error(Code::InvalidArgument, "cpu target", "", "an ISA of " + names(), std::string(name));
+  CpuIsa isa;
+  isa.info.name = "cpu";
+  isa.info.isa = row->name;
+  isa.info.vector_bytes = row->vector_bits / 8;
+  constexpr std::int64_t kUsualL1 = 32 << 10, kUsualL2 = 1 << 20;
+  isa.info.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, kUsualL1);
+  isa.info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2);
+  for (const auto& [m, n] : row->tiles)
+    isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
+  isa.machine.isa = row->name;
+  isa.machine.triple = row->arch == host_arch() ? llvm::sys::getProcessTriple()
+                                                : std::string(row->arch) + "-unknown-linux-gnu";
+  isa.machine.cpu = row->cpu;
+  isa.machine.lanes = row->vector_bits / 32;
+  isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
+  isa.machine.masked_bits = row->masked_bits;
+  return isa;
+}
+
+bool host_has(std::string_view name) {
+  const Row* row = find(name);
+  return row && host_has(*row);
+}
+
+std::vector<std::string> host_isas() {
+  std::vector<std::string> names;
+  for (const Row& r : rows())
+    if (host_has(r)) names.emplace_back(r.name);
+  return names;
+}
+
+CpuIsa host_cpu_isa() {
+  const char* cap = std::getenv("DEEPSEEK_CPU_ISA");
+  if (cap && *cap) {
+    CpuIsa isa = cpu_isa(cap);
+    if (!host_has(cap))
+      throw Error(Code::Unsupported, "cpu target", "", "DEEPSEEK_CPU_ISA that this machine has", cap);
+    return isa;
+  }
+  for (const Row& r : rows())
+    if (host_has(r)) return cpu_isa(r.name);
+  throw Error(Code::Unsupported, "cpu target", "", "a CPU with AVX2 and FMA, or AArch64",
+              "one that has neither");
+}
+
+}  // namespace deepseek

@@ -1,0 +1,20 @@
+// What the emitter has to know of a machine. Targets fill it in; the emitter itself knows no ISA by name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace deepseek::codegen {
+
+struct Machine {
+  std::string isa;                    // as in TargetInfo::isa
+  std::string triple, cpu, features;  // as LLVM spells them
+  int lanes = 1;                      // of a Vector loop, whatever the element type; 1: loops stay scalar
+  int vector_bits = 0;                // width that vectors are kept at; 0: LLVM decides
+  // The narrowest element that has masked loads and stores. Loops over narrower ones end in a scalar loop
+  // instead of a masked step.
+  int masked_bits = 64 + 1;
+  bool gpu = false;  // Block and Thread loops are hardware indices, Shared is on-chip memory
+};
+
+}  // namespace deepseek::codegen

@@ -1,0 +1,162 @@
+#include "targets/llvm/program.h"
+
+#include <llvm/IR/Constants.h>
+#include <llvm/IR/Verifier.h>
+
+#include "deepseek/error.h"
+#include "targets/llvm/emitter.h"
+
+namespace deepseek::codegen {
+namespace {
+
+using llvm::BasicBlock;
+using llvm::Function;
+using llvm::FunctionType;
+using loops::as;
+using loops::Expr;
+using loops::Program;
+using loops::Stmt;
+
+void set_attributes(Function& f, const Machine& machine) {
+  f.addFnAttr(llvm::Attribute::NoUnwind);
+  f.addFnAttr("no-builtins");
+  f.addFnAttr("target-cpu", machine.cpu);
+  f.addFnAttr("target-features", machine.features);
+  if (machine.vector_bits == 0) return;
+  f.addFnAttr("prefer-vector-width", std::to_string(machine.vector_bits));
+  f.addFnAttr("min-legal-vector-width", std::to_string(machine.vector_bits));
+}
+
+// Values of the program's symbols, read from `dims`.
+void bind_symbols(Emitter& e, const Program& p, llvm::Value* dims) {
+  auto& b = e.builder();
+  for (std::size_t i = 0; i < p.symbols.size(); ++i)
+    e.bind(p.symbols[i], b.CreateAlignedLoad(b.getInt64Ty(), b.CreateConstGEP1_64(b.getInt64Ty(), dims, i),
+                                             llvm::Align(8), p.symbols[i]));
+}
+
+// An internal function (buffers..., dims, begin, end, scratch, status), its pointers known to be distinct.
+Function* emit_body(llvm::Module& module, const Machine& machine, const Program& p, const Phase& phase,
+                    const std::string& name) {
+  auto& context = module.getContext();
+  llvm::Type *pointer = llvm::PointerType::get(context, 0), *i64 = llvm::Type::getInt64Ty(context);
+  std::vector<llvm::Type*> types(p.params.size(), pointer);
+  types.insert(types.end(), {pointer, i64, i64, pointer, pointer});
+  auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context), types, false),
+                             Function::InternalLinkage, name + "_body", module);
+  set_attributes(*f, machine);
+  f->addFnAttr(llvm::Attribute::NoInline);
+  const auto n = static_cast<unsigned>(p.params.size());
+  for (unsigned i = 0; i < f->arg_size(); ++i)
+    if (f->getArg(i)->getType()->isPointerTy()) f->addParamAttr(i, llvm::Attribute::NoAlias);
+  for (unsigned i = 0; i < n; ++i) {
+    f->getArg(i)->setName(p.params[i].buffer->name);
+    if (p.params[i].access == loops::Access::Read) f->addParamAttr(i, llvm::Attribute::ReadOnly);
+  }
+  BasicBlock::Create(context, "entry", f);
+  const ScratchPlan plan = plan_scratch(phase.whole(), machine);
+  Frame frame;
+  frame.function = f;
+  frame.status = f->getArg(n + 4);
+  frame.scratch = f->getArg(n + 3);
+  frame.plan = &plan;
+  Emitter e(machine, module, frame);
+  bind_symbols(e, p, f->getArg(n));
+  for (unsigned i = 0; i < n; ++i) e.bind(p.params[i].buffer, f->getArg(i));
+  for (const Stmt& s : phase.prefix) e.emit(s);
+  if (phase.parallel)
+    e.emit_range(phase.parallel->var, f->getArg(n + 1), f->getArg(n + 2), phase.parallel->body);
+  else
+    e.emit(phase.body);
+  e.builder().CreateRetVoid();
+  return f;
+}
+
+void emit_phase(llvm::Module& module, const Machine& machine, const Program& p, const Phase& phase,
+                const std::string& name) {
+  Function* body = emit_body(module, machine, p, phase, name);
+  auto& context = module.getContext();
+  llvm::Type *pointer = llvm::PointerType::get(context, 0), *i64 = llvm::Type::getInt64Ty(context);
+  auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context),
+                                               {pointer, pointer, i64, i64, pointer, pointer}, false),
+                             Function::ExternalLinkage, name, module);
+  set_attributes(*f, machine);
+  llvm::IRBuilder<> b(BasicBlock::Create(context, "entry", f));
+  std::vector<llvm::Value*> args;
+  for (std::size_t i = 0; i < p.params.size(); ++i)
+    args.push_back(
+        b.CreateAlignedLoad(pointer, b.CreateConstGEP1_64(pointer, f->getArg(0), i), llvm::Align(8)));
+  for (unsigned i = 1; i < f->arg_size(); ++i) args.push_back(f->getArg(i));
+  b.CreateCall(body, args);
+  b.CreateRetVoid();
+}
+
+void emit_extents(llvm::Module& module, const Machine& machine, const Program& p,
+                  const std::vector<Phase>& phases) {
+  auto& context = module.getContext();
+  llvm::Type* pointer = llvm::PointerType::get(context, 0);
+  auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context), {pointer, pointer}, false),
+                             Function::ExternalLinkage, p.name + "_extents", module);
+  set_attributes(*f, machine);
+  BasicBlock::Create(context, "entry", f);
+  Frame frame;
+  frame.function = f;
+  Emitter e(machine, module, frame);
+  bind_symbols(e, p, f->getArg(0));
+  std::uint64_t next = 0;
+  auto& b = e.builder();
+  const auto put = [&](const Expr& value) {
+    b.CreateAlignedStore(e.emit_scalar(value), b.CreateConstGEP1_64(b.getInt64Ty(), f->getArg(1), next++),
+                         llvm::Align(8));
+  };
+  for (const Phase& phase : phases) {
+    for (const Stmt& s : phase.prefix)
+      if (as<loops::Let>(s)) e.emit(s);
+    put(phase.parallel ? phase.parallel->extent : Expr(1));
+  }
+  for (const Phase& phase : phases) put(plan_scratch(phase.whole(), machine).bytes);
+  for (const loops::Param& param : p.params)
+    if (param.access == loops::Access::Workspace) {
+      const DType t = param.buffer->dtype;
+      put(bits(t) >= 8 ? param.buffer->extent * Expr(bits(t) / 8)
+                       : loops::floordiv(param.buffer->extent + Expr(8 / bits(t) - 1), Expr(8 / bits(t))));
+    }
+  b.CreateRetVoid();
+}
+
+}  // namespace
+
+Stmt Phase::whole() const {
+  std::vector<Stmt> all = prefix;
+  all.push_back(body);
+  return loops::block(std::move(all));
+}
+
+std::vector<Phase> phases(const Program& p) {
+  std::vector<Stmt> top;
+  if (const auto* block = as<loops::Block>(p.body))
+    top = block->stmts;
+  else if (p.body)
+    top = {p.body};
+  std::vector<Phase> result;
+  std::vector<Stmt> prefix;
+  for (const Stmt& s : top) {
+    if (as<loops::Let>(s) || as<loops::Alloc>(s)) {
+      prefix.push_back(s);
+      continue;
+    }
+    const auto* f = as<loops::For>(s);
+    const bool divided = f && (f->kind == loops::LoopKind::Parallel || f->kind == loops::LoopKind::Block);
+    result.push_back({prefix, s, divided ? f : nullptr});
+  }
+  return result;
+}
+
+void emit_program(llvm::Module& module, const Machine& machine, const Program& p) {
+  const std::vector<Phase> all = phases(p);
+  for (std::size_t i = 0; i < all.size(); ++i)
+    emit_phase(module, machine, p, all[i], p.name + "_phase" + std::to_string(i));
+  emit_extents(module, machine, p, all);
+}
+
+}  // namespace deepseek::codegen

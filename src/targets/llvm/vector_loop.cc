@@ -1,0 +1,220 @@
+// The Vector loop: whole steps of all lanes, then a masked step or a scalar loop for the rest.
+#include <llvm/IR/Constants.h>
+
+#include <algorithm>
+
+#include "targets/llvm/accumulator.h"
+#include "targets/llvm/emitter.h"
+
+namespace deepseek::codegen {
+
+using llvm::ConstantInt;
+using loops::as;
+using loops::Stmt;
+using Shape = Val::Shape;
+
+namespace {
+
+// Sums are kept in this many registers, so that one addition need not wait for the last.
+constexpr int kAccumulators = 4;
+
+bool contains_loop(const Stmt& body) {
+  bool found = false;
+  loops::visit_stmts(body, [&](const Stmt& s) { found = found || as<loops::For>(s) != nullptr; });
+  return found;
+}
+
+// What the body of a Vector loop binds, and which buffers it touches other than by Accumulate.
+struct Body {
+  std::unordered_set<const loops::VarNode*> bound;
+  std::unordered_set<const loops::BufferNode*> touched;
+  std::vector<Stmt> accumulates;
+  std::unordered_set<const loops::StmtNode*> conditional;
+};
+
+void note_loads(Body& b, const loops::Expr& e) {
+  if (e.get() == nullptr) return;
+  loops::visit(e, [&](const loops::Expr& x) {
+    if (x.op() == loops::Op::Load) b.touched.insert(x->buffer.get());
+  });
+}
+
+void scan(Body& b, const Stmt& s, bool conditional) {
+  if (!s) return;
+  loops::visit_exprs(s, [&](const loops::Expr& e) { note_loads(b, e); });
+  if (const auto* block = as<loops::Block>(s)) {
+    for (const Stmt& child : block->stmts) scan(b, child, conditional);
+  } else if (const auto* f = as<loops::For>(s)) {
+    b.bound.insert(f->var.get());
+    scan(b, f->body, true);
+  } else if (const auto* i = as<loops::If>(s)) {
+    scan(b, i->then, true);
+    scan(b, i->otherwise, true);
+  } else if (const auto* let = as<loops::Let>(s)) {
+    b.bound.insert(let->var.get());
+  } else if (const auto* alloc = as<loops::Alloc>(s)) {
+    b.touched.insert(alloc->buffer.get());
+  } else if (const auto* store = as<loops::Store>(s)) {
+    b.touched.insert(store->buffer.get());
+  } else if (const auto* a = as<loops::Accumulate>(s)) {
+    b.accumulates.push_back(s);
+    if (conditional || a->predicate.get() != nullptr) b.conditional.insert(s.get());
+  } else if (const auto* c = as<loops::CopyAsync>(s)) {
+    b.touched.insert(c->dst.get());
+  }
+}
+
+bool invariant(const Body& b, const loops::Expr& e) {
+  bool ok = true;
+  loops::visit(e, [&](const loops::Expr& x) {
+    ok = ok && x.op() != loops::Op::Load && !(x.op() == loops::Op::Var && b.bound.contains(x->var.get()));
+  });
+  return ok;
+}
+
+}  // namespace
+
+// Accumulates whose element does not depend on anything inside the loop, into buffers that nothing else there
+// touches: they stay in registers until the loop is over.
+std::vector<Accumulator> Emitter::find_accumulators(const loops::For& s) {
+  Body body;
+  body.bound.insert(s.var.get());
+  scan(body, s.body, false);
+  std::vector<Accumulator> found;
+  for (const Stmt& stmt : body.accumulates) {
+    const auto& a = *as<loops::Accumulate>(stmt);
+    const bool alone = std::all_of(body.accumulates.begin(), body.accumulates.end(), [&](const Stmt& o) {
+      const auto& other = *as<loops::Accumulate>(o);
+      return other.buffer != a.buffer || (other.reducer == a.reducer && invariant(body, other.index));
+    });
+    if (!alone || body.touched.contains(a.buffer.get()) || !invariant(body, a.index)) continue;
+    const bool seen =
+        std::any_of(found.begin(), found.end(), [&](const Accumulator& x) { return x.key == stmt.get(); });
+    if (!seen) found.push_back({stmt.get(), &a, {}, nullptr, body.conditional.contains(stmt.get())});
+  }
+  return found;
+}
+
+bool Emitter::accumulate_in_register(const Stmt& s, llvm::Value* mask) {
+  const auto it = accumulators_.find(s.get());
+  if (it == accumulators_.end() || lanes_ == 1) return false;
+  Accumulator& a = *it->second;
+  llvm::AllocaInst* slot = a.registers[static_cast<std::size_t>(accumulator_set_) % a.registers.size()];
+  llvm::Value* old = b_.CreateLoad(slot->getAllocatedType(), slot);
+  llvm::Value* sum = combine(a.source->reducer, a.source->buffer->dtype, old, vec(emit(a.source->value)));
+  b_.CreateStore(mask ? b_.CreateSelect(mask, sum, old) : sum, slot);
+  if (a.used) {
+    llvm::Value* hit = mask ? any(mask) : b_.getTrue();
+    b_.CreateStore(b_.CreateOr(b_.CreateLoad(b_.getInt1Ty(), a.used), hit), a.used);
+  }
+  return true;
+}
+
+void Emitter::finish(Accumulator& a) {
+  const loops::Accumulate& s = *a.source;
+  const DType t = s.buffer->dtype;
+  std::vector<llvm::Value*> sums;
+  for (llvm::AllocaInst* slot : a.registers) sums.push_back(b_.CreateLoad(slot->getAllocatedType(), slot));
+  while (sums.size() > 1) {
+    for (std::size_t i = 0; i < sums.size() / 2; ++i)
+      sums[i] = combine(s.reducer, t, sums[i], sums[i + sums.size() / 2]);
+    sums.resize(sums.size() / 2);
+  }
+  const auto write = [&] {
+    update(memory(s.buffer), emit_scalar(s.index), s.reducer, reduce_lanes(s.reducer, t, sums[0]));
+  };
+  if (!a.used) return write();
+  when(b_.CreateLoad(b_.getInt1Ty(), a.used), write, "used");
+}
+
+bool Emitter::needs_scalar_tail(const Stmt& body) const {
+  bool narrow = machine_.masked_bits > 64;
+  const auto look = [&](const loops::Buffer& b) {
+    const int size = b->dtype == DType::Bool ? 8 : bits(b->dtype);
+    narrow = narrow || (b->space != loops::Space::Register && size < machine_.masked_bits);
+  };
+  loops::visit_stmts(body, [&](const Stmt& s) {
+    if (const auto* store = as<loops::Store>(s)) look(store->buffer);
+    if (const auto* a = as<loops::Accumulate>(s)) look(a->buffer);
+    loops::visit_exprs(s, [&](const loops::Expr& e) {
+      if (e.get() != nullptr)
+        loops::visit(e, [&](const loops::Expr& x) {
+          if (x.op() == loops::Op::Load) look(x->buffer);
+        });
+    });
+  });
+  return narrow;
+}
+
+void Emitter::emit_vector(const loops::For& s) {
+  llvm::Value* n = emit_scalar(s.extent);
+  const auto* constant = llvm::dyn_cast<ConstantInt>(n);
+  const std::int64_t extent = constant ? constant->getSExtValue() : -1;
+  if (extent == 0) return;
+  const std::int64_t lanes = machine_.lanes;
+  std::vector<Accumulator> accumulators = find_accumulators(s);
+  const bool short_loop = extent >= 0 && extent < kAccumulators * lanes;
+  const int sets = accumulators.empty() || short_loop || contains_loop(s.body) ? 1 : kAccumulators;
+
+  const auto outer_accumulators = accumulators_;
+  in_vector_ = true;
+  lanes_ = static_cast<int>(lanes);
+  for (Accumulator& a : accumulators) {
+    const DType t = a.source->buffer->dtype;
+    llvm::Value* start = vec({identity(a.source->reducer, t)});
+    for (int i = 0; i < sets; ++i) {
+      a.registers.push_back(local(start->getType(), "sum"));
+      b_.CreateStore(start, a.registers.back());
+    }
+    if (a.conditional) {
+      a.used = local(b_.getInt1Ty(), "used");
+      b_.CreateStore(b_.getFalse(), a.used);
+    }
+    accumulators_[a.key] = &a;
+  }
+  const auto step = [&](llvm::Value* base) {
+    vars_[s.var.get()] = {base, Shape::Linear, 1, lanes};
+    emit(s.body);
+  };
+  const auto whole = [&](llvm::Value* from, std::int64_t size) {
+    llvm::Value* rest = b_.CreateSub(n, from);
+    return b_.CreateAdd(from, b_.CreateSub(rest, b_.CreateURem(rest, i64(size))));
+  };
+  llvm::Value* done = i64(0);
+  if (sets > 1) {
+    llvm::Value* end = whole(done, sets * lanes);
+    loop(done, end, sets * lanes, false, [&](llvm::Value* i) {
+      for (accumulator_set_ = 0; accumulator_set_ < sets; ++accumulator_set_)
+        step(b_.CreateAdd(i, i64(accumulator_set_ * lanes)));
+    });
+    accumulator_set_ = 0;
+    done = end;
+  }
+  llvm::Value* end = whole(done, lanes);
+  loop(done, end, lanes, false, step);
+  if (needs_scalar_tail(s.body)) {
+    lanes_ = 1;
+    loop(end, n, 1, false, [&](llvm::Value* i) {
+      vars_[s.var.get()] = {i};
+      emit(s.body);
+    });
+  } else {
+    when(
+        b_.CreateICmpSLT(end, n),
+        [&] {
+          llvm::Value* left = b_.CreateTrunc(b_.CreateSub(n, end), b_.getInt32Ty());
+          mask_ = b_.CreateICmpULT(iota(b_.getInt32Ty()),
+                                   b_.CreateVectorSplat(static_cast<unsigned>(lanes_), left));
+          step(end);
+          mask_ = nullptr;
+        },
+        "rest");
+  }
+  lanes_ = 1;
+  in_vector_ = false;
+  accumulators_ = outer_accumulators;
+  memo_.clear();
+  for (Accumulator& a : accumulators) finish(a);
+}
+
+}  // namespace deepseek::codegen
