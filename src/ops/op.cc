@@ -4,7 +4,8 @@
 
 namespace deepseek {
 
-// -- builder -------------------------------------------------------------------------------------------------
+// -- builder
+// -------------------------------------------------------------------------------------------------
 OpBuilder& OpBuilder::doc(std::string text) {
   d_.doc = std::move(text);
   return *this;
@@ -31,6 +32,10 @@ OpBuilder& OpBuilder::attr(std::string name, AttrKind kind, std::string doc) {
 }
 OpBuilder& OpBuilder::attr(std::string name, AttrKind kind, Attr default_value, std::string doc) {
   d_.attrs.push_back({std::move(name), kind, std::move(default_value), std::move(doc)});
+  return *this;
+}
+OpBuilder& OpBuilder::normalize(NormalizeFn f) {
+  d_.normalize = std::move(f);
   return *this;
 }
 OpBuilder& OpBuilder::infer(InferFn f) {
@@ -62,7 +67,8 @@ OpBuilder& OpBuilder::gradient(GradientFn f) {
   return *this;
 }
 
-// -- table ---------------------------------------------------------------------------------------------------
+// -- table
+// ---------------------------------------------------------------------------------------------------
 OpBuilder OpTable::add(std::string name) {
   auto& slot = ops_[name];
   check(slot == nullptr, "an op is entered once");
@@ -85,7 +91,8 @@ std::vector<const OpDef*> OpTable::all() const {
 const OpTable& op_table() {
   static const OpTable table = [] {
     OpTable t;
-    add_math_ops(t);
+    add_unary_ops(t);
+    add_binary_ops(t);
     add_activation_ops(t);
     add_shape_ops(t);
     add_reduce_ops(t);
@@ -93,16 +100,13 @@ const OpTable& op_table() {
     add_conv_ops(t);
     add_pool_ops(t);
     add_norm_ops(t);
-    add_attention_ops(t);
-    add_sort_ops(t);
-    add_control_ops(t);
-    add_recurrent_ops(t);
     return t;
   }();
   return table;
 }
 
-// -- reading nodes -------------------------------------------------------------------------------------------
+// -- reading nodes
+// -------------------------------------------------------------------------------------------
 void bad_input(const Node& n, std::string expected, std::string got) {
   throw Error(Code::InvalidArgument, std::string(n.op_name()), n.source, std::move(expected), std::move(got));
 }
@@ -111,44 +115,70 @@ namespace {
 
 bool accepts(Accepts a, DType t) {
   switch (a) {
-    case Accepts::Any: return true;
-    case Accepts::Real: return t == DType::Bool || is_float(t) || is_integer(t);
-    case Accepts::Number: return is_float(t) || is_integer(t);
-    case Accepts::Float: return is_float(t);
-    case Accepts::Integer: return is_integer(t);
-    case Accepts::Bool: return t == DType::Bool;
-    case Accepts::IntegerOrBool: return t == DType::Bool || is_integer(t);
-    case Accepts::Index: return t == DType::I32 || t == DType::I64;
+    case Accepts::Any:
+      return true;
+    case Accepts::Real:
+      return t == DType::Bool || is_float(t) || is_integer(t);
+    case Accepts::Number:
+      return is_float(t) || is_integer(t);
+    case Accepts::Float:
+      return is_float(t);
+    case Accepts::Integer:
+      return is_integer(t);
+    case Accepts::Bool:
+      return t == DType::Bool;
+    case Accepts::IntegerOrBool:
+      return t == DType::Bool || is_integer(t);
+    case Accepts::Index:
+      return t == DType::I32 || t == DType::I64;
   }
   return false;
 }
 
 const char* words(Accepts a) {
   switch (a) {
-    case Accepts::Any: return "any dtype";
-    case Accepts::Real: return "a real dtype";
-    case Accepts::Number: return "an integer or float dtype";
-    case Accepts::Float: return "a float dtype";
-    case Accepts::Integer: return "an integer dtype";
-    case Accepts::Bool: return "bool";
-    case Accepts::IntegerOrBool: return "an integer dtype or bool";
-    case Accepts::Index: return "int32 or int64";
+    case Accepts::Any:
+      return "any dtype";
+    case Accepts::Real:
+      return "a real dtype";
+    case Accepts::Number:
+      return "an integer or float dtype";
+    case Accepts::Float:
+      return "a float dtype";
+    case Accepts::Integer:
+      return "an integer dtype";
+    case Accepts::Bool:
+      return "bool";
+    case Accepts::IntegerOrBool:
+      return "an integer dtype or bool";
+    case Accepts::Index:
+      return "int32 or int64";
   }
   return "";
 }
 
 bool has_kind(const Attr& a, AttrKind k) {
   switch (k) {
-    case AttrKind::Bool: return std::holds_alternative<bool>(a);
-    case AttrKind::Int: return std::holds_alternative<std::int64_t>(a);
-    case AttrKind::Float: return std::holds_alternative<double>(a);
-    case AttrKind::String: return std::holds_alternative<std::string>(a);
-    case AttrKind::Ints: return std::holds_alternative<std::vector<std::int64_t>>(a);
-    case AttrKind::Floats: return std::holds_alternative<std::vector<double>>(a);
-    case AttrKind::DType: return std::holds_alternative<DType>(a);
-    case AttrKind::Shape: return std::holds_alternative<Shape>(a);
-    case AttrKind::Tensor: return std::holds_alternative<Tensor>(a);
-    case AttrKind::Graph: return std::holds_alternative<std::shared_ptr<const Graph>>(a);
+    case AttrKind::Bool:
+      return std::holds_alternative<bool>(a);
+    case AttrKind::Int:
+      return std::holds_alternative<std::int64_t>(a);
+    case AttrKind::Float:
+      return std::holds_alternative<double>(a);
+    case AttrKind::String:
+      return std::holds_alternative<std::string>(a);
+    case AttrKind::Ints:
+      return std::holds_alternative<std::vector<std::int64_t>>(a);
+    case AttrKind::Floats:
+      return std::holds_alternative<std::vector<double>>(a);
+    case AttrKind::DType:
+      return std::holds_alternative<DType>(a);
+    case AttrKind::Shape:
+      return std::holds_alternative<Shape>(a);
+    case AttrKind::Tensor:
+      return std::holds_alternative<Tensor>(a);
+    case AttrKind::Graph:
+      return std::holds_alternative<std::shared_ptr<const Graph>>(a);
   }
   return false;
 }
@@ -156,10 +186,12 @@ bool has_kind(const Attr& a, AttrKind k) {
 void check_inputs(const Node& n) {
   const auto& specs = n.op->inputs;
   const bool variadic = !specs.empty() && specs.back().variadic;
-  const auto required = static_cast<std::size_t>(
-      std::count_if(specs.begin(), specs.end(), [](const InputSpec& s) { return !s.optional && !s.variadic; }));
+  std::size_t required = 0;  // up to the last one that must be there
+  for (std::size_t i = 0; i < specs.size(); ++i)
+    if (!specs[i].optional && !specs[i].variadic) required = i + 1;
   if (n.inputs.size() < required || (!variadic && n.inputs.size() > specs.size()))
-    bad_input(n, (variadic || required < specs.size() ? "at least " : "") + std::to_string(required) + " inputs",
+    bad_input(n,
+              (variadic || required < specs.size() ? "at least " : "") + std::to_string(required) + " inputs",
               std::to_string(n.inputs.size()));
   const Value* shared = nullptr;
   for (std::size_t i = 0; i < n.inputs.size(); ++i) {
@@ -191,14 +223,18 @@ void complete(Node& n) {
     }
     // An integer list serves where a shape is meant, an integer where a float is.
     if (spec.kind == AttrKind::Shape)
-      if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&it->second)) it->second = to_shape(*ints);
+      if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&it->second))
+        it->second = to_shape(*ints);
     if (spec.kind == AttrKind::Float)
       if (const auto* i = std::get_if<std::int64_t>(&it->second)) it->second = static_cast<double>(*i);
-    if (!has_kind(it->second, spec.kind)) bad_input(n, "attribute '" + spec.name + "' of another type", "a wrong one");
+    if (!has_kind(it->second, spec.kind))
+      bad_input(n, "attribute '" + spec.name + "' of another type", "a wrong one");
   }
   for (const auto& [key, value] : n.attrs)
-    if (std::none_of(n.op->attrs.begin(), n.op->attrs.end(), [&](const AttrSpec& s) { return s.name == key; }))
+    if (std::none_of(n.op->attrs.begin(), n.op->attrs.end(),
+                     [&](const AttrSpec& s) { return s.name == key; }))
       bad_input(n, "an attribute that the op has", "'" + key + "'");
+  if (n.op->normalize) n.op->normalize(n);
 }
 
 int normalize_axis(const Node& n, std::int64_t axis, int rank) {
@@ -212,7 +248,8 @@ std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& 
   std::vector<int> result;
   for (const std::int64_t a : axes) result.push_back(normalize_axis(n, a, rank));
   std::sort(result.begin(), result.end());
-  if (std::adjacent_find(result.begin(), result.end()) != result.end()) bad_input(n, "distinct axes", "one twice");
+  if (std::adjacent_find(result.begin(), result.end()) != result.end())
+    bad_input(n, "distinct axes", "one twice");
   return result;
 }
 

@@ -36,7 +36,9 @@ struct AttrSpec {
   std::string doc;
 };
 
-// What an `indexed` definition may use: element loads from the inputs, reductions, checks.
+// What an `indexed` definition may use: element loads from the inputs, reductions, checks. Elements may come in the
+// input's dtype or in the type that it computes in; definitions convert (see element() in entries.h) and give their
+// result in the type that the output computes in, which the caller converts to the output's dtype.
 class Elements {
  public:
   virtual ~Elements() = default;
@@ -64,7 +66,9 @@ class ProgramBuilder {
 };
 
 using InferFn = std::function<std::vector<Type>(const Node&)>;   // node.inputs and node.attrs are filled in
-using PointwiseFn = std::function<Expr(const Node&, std::span<const Expr>)>;   // inputs already in compute_type
+// Inputs already in compute_type, an empty Expr where an optional input is absent. The result is in the output's
+// compute_type or dtype.
+using PointwiseFn = std::function<Expr(const Node&, std::span<const Expr>)>;
 using IndexedFn = std::function<Expr(const Node&, Elements&, std::span<const Expr> coords)>;
 using ProgramFn = std::function<void(const Node&, ProgramBuilder&)>;
 using ComposedFn = std::function<std::vector<Value>(Graph&, const Node&)>;     // node.inputs are values of the graph
@@ -72,6 +76,9 @@ using ComposedFn = std::function<std::vector<Value>(Graph&, const Node&)>;     /
 using GradientFn = std::function<std::vector<Value>(Graph&, const Node&, std::span<const Value> dys, const std::vector<bool>& needed)>;
 // Host ops: run on host tensors at bind time or between segments (shape arithmetic, control flow).
 using HostFn = std::function<std::vector<Tensor>(const Node&, std::span<const Tensor>)>;
+
+// Fills in what defaults cannot say (lists by rank, layouts) and puts attributes into their normal form, before infer.
+using NormalizeFn = std::function<void(Node&)>;
 
 struct Pointwise { PointwiseFn fn; };
 struct Indexed { IndexedFn fn; };
@@ -88,6 +95,7 @@ struct OpDef {
   std::string name, doc, example;
   std::vector<InputSpec> inputs;
   std::vector<AttrSpec> attrs;
+  NormalizeFn normalize;   // may be empty
   InferFn infer;
   std::variant<std::monostate, Pointwise, Indexed, Programmed, Composed, Structural> definition;
   GradientFn gradient;   // empty: not differentiable
@@ -109,6 +117,7 @@ class OpBuilder {
   OpBuilder& inputs_variadic(std::string name, Accepts a = Accepts::Any);
   OpBuilder& attr(std::string name, AttrKind kind, std::string doc);                    // required
   OpBuilder& attr(std::string name, AttrKind kind, Attr default_value, std::string doc);
+  OpBuilder& normalize(NormalizeFn f);
   OpBuilder& infer(InferFn f);
   OpBuilder& pointwise(PointwiseFn f);
   OpBuilder& indexed(IndexedFn f);
@@ -145,20 +154,15 @@ std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& 
 // Sums dy down to `like`'s shape after a broadcast.
 Value unbroadcast(Graph& g, Value dy, Value like);
 
-// One function per file of entries, called by op_table().
-void add_math_ops(OpTable& t);         // elementwise.cc
-void add_activation_ops(OpTable& t);
-void add_shape_ops(OpTable& t);        // reshape, transpose, slice, concat, pad, gather ...
-void add_reduce_ops(OpTable& t);
+// One function per subject of entries, called by op_table().
+void add_unary_ops(OpTable& t);        // neg, exp, tanh, is_nan, cast ...
+void add_binary_ops(OpTable& t);       // add, less, logical_and, select, clamp ...
+void add_activation_ops(OpTable& t);   // relu, gelu, silu ...
+void add_shape_ops(OpTable& t);        // view.cc, join.cc, make.cc, gather.cc, scatter.cc
+void add_reduce_ops(OpTable& t);       // sum, mean, argmax ...
 void add_matmul_ops(OpTable& t);
 void add_conv_ops(OpTable& t);
 void add_pool_ops(OpTable& t);
-void add_norm_ops(OpTable& t);
-void add_attention_ops(OpTable& t);
-void add_sort_ops(OpTable& t);         // sort, topk, nonzero
-void add_control_ops(OpTable& t);      // if, while
-void add_recurrent_ops(OpTable& t);    // lstm, gru
-void add_random_ops(OpTable& t);
-void add_quantize_ops(OpTable& t);
+void add_norm_ops(OpTable& t);         // softmax, layer_norm, batch_norm ...
 
 }  // namespace deepseek
