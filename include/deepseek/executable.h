@@ -37,6 +37,7 @@ class Executable {
 
   explicit operator bool() const { return data_ != nullptr; }
   const ExecutableData& data() const { return *data_; }
+  const std::shared_ptr<const ExecutableData>& share() const { return data_; }
   const std::vector<Port>& inputs() const;
   const std::vector<Port>& outputs() const;
 

@@ -75,8 +75,7 @@ class ExecutableBuilder {
   void target(std::string name);
   void note(std::string line);
 
-  // Throws Error{InvalidArgument} for a symbol that nothing defines, Error{Internal} for a value that is read
-  // before it is written, and what a Prepare step's checks report.
+  // Throws Error{InvalidArgument} for a symbol that nothing defines, and what a Prepare step reports.
   Executable finish();
 
  private:

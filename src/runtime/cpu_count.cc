@@ -55,7 +55,8 @@ int quota_count() {
         std::ifstream file(folder + "/cpu.max");
         std::string quota;
         double period = 0;
-        if (file >> quota >> period && quota != "max") limit(cpus(std::strtod(quota.c_str(), nullptr), period));
+        if (file >> quota >> period && quota != "max")
+          limit(cpus(std::strtod(quota.c_str(), nullptr), period));
       } else {
         limit(cpus(read_number(folder + "/cpu.cfs_quota_us"), read_number(folder + "/cpu.cfs_period_us")));
       }

@@ -1,0 +1,81 @@
+#include "runtime/binding.h"
+
+#include <limits>
+
+#include "runtime/launch.h"
+#include "runtime/plan.h"
+
+namespace deepseek {
+namespace {
+
+std::int64_t bytes_of(const Type& type, const DimEnv& env) {
+  const Dims dims = eval(type.shape, env);
+  for (const std::int64_t d : dims)
+    if (d < 0)
+      throw Error(Code::InvalidArgument, "", "", "dims of at least 0 in " + str(type.shape), str(dims));
+  const std::int64_t count = numel(dims);
+  if (count > std::numeric_limits<std::int64_t>::max() / 32)
+    throw Error(Code::ResourceExhausted, "", "", "a value that fits in memory", str(dims));
+  return bytes(type.dtype, count);
+}
+
+// 0 when it depends on what only the step itself finds out.
+double estimate(const Dim& d, const DimEnv& env) {
+  std::vector<std::string> symbols;
+  d.symbols(symbols);
+  for (const std::string& s : symbols)
+    if (!env.contains(s)) return 0;
+  return static_cast<double>(d.eval(env));
+}
+
+}  // namespace
+
+Binding bind_segment(const ExecutableData& data, int index, DimEnv env) {
+  const Segment& segment = data.segments[static_cast<std::size_t>(index)];
+  Binding b;
+  std::vector<Lifetime> lifetimes;
+  for (const ValueId v : segment.temps) {
+    const TempLife& life = data.temps[static_cast<std::size_t>(v)];
+    const StepInfo& info = data.steps[static_cast<std::size_t>(life.first)].info;
+    try {
+      lifetimes.push_back(
+          {bytes_of(data.values[static_cast<std::size_t>(v)].type, env), life.first, life.last});
+    } catch (const Error& e) {
+      throw e.with_context(info.op, info.source);
+    }
+  }
+  b.steps.resize(static_cast<std::size_t>(segment.end - segment.begin));
+  for (int i = segment.begin; i < segment.end; ++i) {
+    const Step& step = data.steps[static_cast<std::size_t>(i)];
+    BoundStep& bound = b.steps[static_cast<std::size_t>(i - segment.begin)];
+    try {
+      const auto* kernel = std::get_if<KernelStep>(&step.work);
+      if (!kernel) continue;
+      bound.flops = estimate(step.info.flops, env);
+      bound.bytes = estimate(step.info.bytes, env);
+      bound.work_ns = work_ns(bound.flops, bound.bytes);
+      bound.dims = eval(kernel->dims, env);
+      bound.shape = kernel->kernel->shape(bound.dims);
+    } catch (const Error& e) {
+      throw e.with_context(step.info.op, step.info.source);
+    }
+    b.scratch_bytes = std::max(b.scratch_bytes, most_scratch(bound.shape));
+    for (const std::int64_t bytes : bound.shape.workspace_bytes) lifetimes.push_back({bytes, i, i});
+  }
+  const MemoryPlan plan = plan_memory(lifetimes);
+  b.arena_bytes = plan.arena_bytes;
+  b.lower_bound = plan.lower_bound;
+  auto next = plan.offsets.begin() + static_cast<std::ptrdiff_t>(segment.temps.size());
+  b.offsets.assign(plan.offsets.begin(), next);
+  for (BoundStep& bound : b.steps) {
+    const auto end = next + static_cast<std::ptrdiff_t>(bound.shape.workspace_bytes.size());
+    bound.workspace_offsets.assign(next, end);
+    next = end;
+  }
+  for (const int k : segment.new_outputs)
+    b.outputs.emplace_back(k, eval(data.outputs[static_cast<std::size_t>(k)].type.shape, env));
+  b.env = std::move(env);
+  return b;
+}
+
+}  // namespace deepseek

@@ -1,0 +1,264 @@
+#include "runtime/builder.h"
+
+#include <algorithm>
+#include <set>
+
+#include "runtime/executable.h"
+#include "runtime/prepare.h"
+
+namespace deepseek {
+namespace {
+
+std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
+
+Dim storage_bits(const Type& t) { return numel(t.shape) * Dim(bits(t.dtype)); }
+
+}  // namespace
+
+struct ExecutableBuilder::State {
+  ExecutableData data;
+  std::vector<std::pair<std::string, ValueId>> outputs;
+
+  ValueId add(ValueInfo info) {
+    data.values.push_back(std::move(info));
+    return static_cast<ValueId>(data.values.size()) - 1;
+  }
+  ValueInfo& info(ValueId v) {
+    check(v >= 0 && at(v) < data.values.size(), "a value of this builder");
+    return data.values[at(v)];
+  }
+  ValueId root_of(ValueId v) const { return root(data.values, v); }
+  std::vector<ValueId> add_held(const std::vector<Type>& types) {
+    std::vector<ValueId> out;
+    for (const Type& t : types) out.push_back(add({t, Place::Held, data.held_count++, 0}));
+    return out;
+  }
+  void append(Phase phase, StepInfo step_info, decltype(Step::work) work) {
+    Step step{std::move(step_info), std::move(work)};
+    for (const ValueId v : values_of(step)) info(v);
+    (phase == Phase::Prepare ? data.prepare : data.steps).push_back(std::move(step));
+  }
+
+  void fold_constants();
+  void drop_unused_constants();
+  void place_outputs();
+  void place_output(std::string name, ValueId v, std::set<ValueId>& claimed);
+};
+
+// Prepare steps that need no parameter run now; what they wrote becomes constants.
+void ExecutableBuilder::State::fold_constants() {
+  std::set<ValueId> written, derived;  // by prepare steps; of those, what derives from parameters
+  for (const Step& step : data.prepare)
+    for (const ValueId v : values_of(step)) {
+      const Place place = info(root_of(v)).place;
+      const bool argument =
+          place == Place::Input && data.inputs[at(info(root_of(v)).index)].role != Role::Parameter;
+      check(!argument, "a prepare step reads parameters and constants only");
+      if (place == Place::Temp || place == Place::Held) written.insert(root_of(v));
+    }
+  const auto needs_parameters = [&](const Step& step) {
+    const auto named = values_of(step);
+    return std::any_of(named.begin(), named.end(), [&](ValueId v) {
+      return info(root_of(v)).place == Place::Input || derived.contains(root_of(v));
+    });
+  };
+  std::size_t before = 0;
+  do {
+    before = derived.size();
+    for (const Step& step : data.prepare)
+      if (needs_parameters(step))
+        for (const ValueId v : values_of(step))
+          if (written.contains(root_of(v))) derived.insert(root_of(v));
+  } while (derived.size() != before);
+  std::vector<Step> now, later;
+  for (Step& step : data.prepare) (needs_parameters(step) ? later : now).push_back(std::move(step));
+  data.prepare = std::move(later);
+
+  std::set<ValueId> used;  // by steps that run later
+  for (const auto* steps : {&data.prepare, &data.steps})
+    for (const Step& step : *steps)
+      for (const ValueId v : values_of(step)) used.insert(root_of(v));
+  for (const auto& [name, v] : outputs) used.insert(root_of(v));
+
+  KnownValues known;
+  std::map<ValueId, std::size_t> last_use;
+  for (std::size_t i = 0; i < now.size(); ++i)
+    for (const ValueId v : values_of(now[i])) last_use[root_of(v)] = i;
+  for (const auto& [v, i] : last_use)
+    if (info(v).place == Place::Constant) known[v] = data.constants[at(info(v).index)];
+  const auto executor = now.empty() ? nullptr : thread_pool(data.threads);
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    run_prepare_steps(data.values, {&now[i], 1}, known, *executor);
+    for (const ValueId v : values_of(now[i])) {
+      const ValueId r = root_of(v);
+      if (last_use[r] != i || used.contains(r)) continue;
+      known.erase(r);  // a raw weight goes as soon as it is packed
+      if (info(r).place == Place::Constant) data.constants[at(info(r).index)] = {};
+    }
+  }
+  for (const ValueId v : written) {
+    ValueInfo& value = info(v);
+    if (derived.contains(v)) {
+      value.place = Place::Prepared;
+      value.index = used.contains(v) ? data.prepared_count++ : -1;
+    } else if (const auto it = known.find(v); it != known.end()) {
+      value.place = Place::Constant;
+      value.index = static_cast<int>(data.constants.size());
+      data.constants.push_back(std::move(it->second));
+    }
+  }
+}
+
+void ExecutableBuilder::State::drop_unused_constants() {
+  std::set<int> used;
+  const auto use = [&](ValueId v) {
+    if (const ValueInfo& value = info(root_of(v)); value.place == Place::Constant) used.insert(value.index);
+  };
+  for (const auto* steps : {&data.prepare, &data.steps})
+    for (const Step& step : *steps)
+      for (const ValueId v : values_of(step)) use(v);
+  for (const auto& [name, v] : outputs) use(v);
+  std::vector<Tensor> kept;
+  std::map<int, int> moved;
+  for (const int i : used) {
+    moved[i] = static_cast<int>(kept.size());
+    kept.push_back(std::move(data.constants[at(i)]));
+  }
+  data.constants = std::move(kept);
+  for (ValueInfo& value : data.values)
+    if (value.place == Place::Constant) value.index = used.contains(value.index) ? moved[value.index] : -1;
+}
+
+void ExecutableBuilder::State::place_output(std::string name, ValueId v, std::set<ValueId>& claimed) {
+  const int index = static_cast<int>(data.outputs.size());
+  const ValueId r = root_of(v);
+  data.outputs.push_back({std::move(name), info(v).type, Role::Argument});
+  bool whole = storage_bits(info(v).type) == storage_bits(info(r).type);
+  for (ValueId a = v; a != r; a = info(a).index) whole = whole && info(a).offset == Dim(0);
+  const bool written = std::any_of(data.steps.begin(), data.steps.end(), [&](const Step& step) {
+    const auto named = values_of(step);
+    return std::any_of(named.begin(), named.end(), [&](ValueId n) { return root_of(n) == r; });
+  });
+  if (whole && info(r).place == Place::Temp && written && claimed.insert(r).second) {
+    info(r).place = Place::Output;
+    info(r).index = index;
+    data.output_values.push_back(r);
+  } else if (info(v).place == Place::Held && claimed.insert(v).second) {
+    data.output_values.push_back(v);
+  } else {
+    const Type type = info(v).type;
+    const ValueId copy = add({type, Place::Output, index, 0});
+    const Dim bytes = Dim(2) * numel(type.shape) * Dim(bits(type.dtype));
+    append(Phase::Run, {"copy_" + data.outputs.back().name, "copy", "", 0, floordiv(bytes, 8)},
+           CopyStep{v, copy});
+    data.output_values.push_back(copy);
+  }
+}
+
+void ExecutableBuilder::State::place_outputs() {
+  std::set<ValueId> claimed;
+  for (auto& [name, v] : outputs) place_output(name, v, claimed);
+}
+
+ExecutableBuilder::ExecutableBuilder() : state_(std::make_unique<State>()) {}
+ExecutableBuilder::~ExecutableBuilder() = default;
+
+ValueId ExecutableBuilder::input(std::string name, Type type, Role role) {
+  check(role != Role::Constant, "an input is an argument or a parameter");
+  const ValueId v = state_->add({type, Place::Input, static_cast<int>(state_->data.inputs.size()), 0});
+  state_->data.inputs.push_back({std::move(name), std::move(type), role});
+  state_->data.input_values.push_back(v);
+  return v;
+}
+
+ValueId ExecutableBuilder::constant(Tensor data) {
+  check(data.defined(), "a constant with data");
+  const int index = static_cast<int>(state_->data.constants.size());
+  const ValueId v = state_->add({{data.dtype(), to_shape(data.dims())}, Place::Constant, index, 0});
+  state_->data.constants.push_back(std::move(data));
+  return v;
+}
+
+ValueId ExecutableBuilder::temp(Type type) { return state_->add({std::move(type), Place::Temp, 0, 0}); }
+
+ValueId ExecutableBuilder::alias(ValueId of, Type type, Dim offset) {
+  state_->info(of);
+  return state_->add({std::move(type), Place::Alias, of, std::move(offset)});
+}
+
+const Type& ExecutableBuilder::type(ValueId v) const { return state_->info(v).type; }
+
+void ExecutableBuilder::kernel(Phase phase, StepInfo info, KernelStep step) {
+  check(step.kernel != nullptr, "a kernel step with a kernel");
+  state_->append(phase, std::move(info), std::move(step));
+}
+
+void ExecutableBuilder::copy(Phase phase, StepInfo info, ValueId from, ValueId to) {
+  check(type(from).dtype == type(to).dtype, "a copy between values of one dtype");
+  state_->append(phase, std::move(info), CopyStep{from, to});
+}
+
+void ExecutableBuilder::define(StepInfo info, ValueId values, std::vector<std::string> symbols) {
+  const DType t = type(values).dtype;
+  check(t == DType::I64 || t == DType::I32, "symbols from an I32 or I64 value");
+  state_->append(Phase::Run, std::move(info), DefineStep{values, std::move(symbols)});
+}
+
+std::vector<ValueId> ExecutableBuilder::branch(StepInfo info, ValueId condition, Executable then,
+                                               Executable otherwise, std::vector<ValueId> inputs,
+                                               std::vector<Type> outputs) {
+  for (const Executable* e : {&then, &otherwise})
+    check(e->inputs().size() == inputs.size() && e->outputs().size() == outputs.size(),
+          "branches with the step's inputs and outputs");
+  const auto out = state_->add_held(outputs);
+  state_->append(Phase::Run, std::move(info),
+                 BranchStep{condition, then.share(), otherwise.share(), std::move(inputs), out});
+  return out;
+}
+
+std::vector<ValueId> ExecutableBuilder::loop(StepInfo info, Executable condition, Executable body,
+                                             std::vector<ValueId> initial, std::vector<ValueId> captured,
+                                             std::vector<Type> outputs) {
+  const std::size_t inputs = initial.size() + captured.size();
+  check(condition.inputs().size() == inputs && condition.outputs().size() == 1,
+        "a condition of the state and what is captured");
+  check(body.inputs().size() == inputs && body.outputs().size() == outputs.size() &&
+            outputs.size() >= initial.size(),
+        "a body from the state and what is captured to the state and what is scanned");
+  const auto out = state_->add_held(outputs);
+  state_->append(Phase::Run, std::move(info),
+                 LoopStep{condition.share(), body.share(), std::move(initial), std::move(captured), out});
+  return out;
+}
+
+std::vector<ValueId> ExecutableBuilder::host(Phase phase, StepInfo info,
+                                             std::function<std::vector<Tensor>(std::span<const Tensor>)> run,
+                                             std::vector<ValueId> inputs, std::vector<Type> outputs) {
+  const auto out = state_->add_held(outputs);
+  state_->append(phase, std::move(info), HostStep{std::move(run), std::move(inputs), out});
+  return out;
+}
+
+void ExecutableBuilder::output(std::string name, ValueId value) {
+  state_->info(value);
+  state_->outputs.emplace_back(std::move(name), value);
+}
+
+void ExecutableBuilder::equal(Dim a, Dim b) {
+  state_->data.equalities.emplace_back(std::move(a), std::move(b));
+}
+void ExecutableBuilder::threads(int count) { state_->data.threads = count; }
+void ExecutableBuilder::target(std::string name) { state_->data.target = std::move(name); }
+void ExecutableBuilder::note(std::string line) { state_->data.notes.push_back(std::move(line)); }
+
+Executable ExecutableBuilder::finish() {
+  check(state_ != nullptr, "an executable is finished once");
+  const std::unique_ptr<State> state = std::move(state_);
+  state->fold_constants();
+  state->drop_unused_constants();
+  state->place_outputs();
+  link(state->data);
+  return Executable(std::make_shared<const ExecutableData>(std::move(state->data)));
+}
+
+}  // namespace deepseek
