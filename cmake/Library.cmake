@@ -5,7 +5,7 @@
 add_library(deepseek_flags INTERFACE)
 target_include_directories(deepseek_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
 target_compile_options(deepseek_flags INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers
-                                                -ffunction-sections -fdata-sections)
+                                                -ffunction-sections -fdata-sections -ffp-contract=off)
 if(DEEPSEEK_SANITIZE)
   target_compile_options(deepseek_flags INTERFACE -fsanitize=${DEEPSEEK_SANITIZE} -fno-sanitize-recover=all
                                                   -fno-omit-frame-pointer)
@@ -36,5 +36,6 @@ endfunction()
 
 # Links the whole compiler into a target. All objects, not an archive: ops, ways and passes register themselves.
 function(deepseek_link_all target)
-  target_link_libraries(${target} PRIVATE ds_loops ds_graph ds_passes ds_target_cpu ds_import_onnx ds_api ds_runtime)
+  target_link_libraries(${target} PRIVATE ds_loops ds_graph ds_passes ds_target_cpu ds_target_interpreter ds_import_onnx
+                                          ds_api ds_runtime)
 endfunction()

@@ -324,6 +324,16 @@ struct Program {
   std::vector<std::string> messages;  // of Asserts
   Stmt body;
 };
+// A phase: a Parallel or Block loop of the top level, or the statements between two of them. Lets and Allocs of the
+// top level that stand before it are its prefix: they are done again in each phase, so an Alloc's contents do not
+// survive from one phase to another.
+struct Phase {
+  std::vector<Stmt> prefix;
+  Stmt body;
+  const For* parallel = nullptr;   // body, when it is the loop that threads divide
+  Stmt whole() const;              // prefix and body in one Block
+};
+std::vector<Phase> phases(const Program& p);   // pointers into p
 // The symbols that body and params use, sorted.
 std::vector<std::string> collect_symbols(const Program& p);
 

@@ -90,6 +90,42 @@ void visit_stmts(const Stmt& s, const std::function<void(const Stmt&)>& f) {
              s->v);
 }
 
+Stmt Phase::whole() const {
+  std::vector<Stmt> all = prefix;
+  all.push_back(body);
+  return block(std::move(all));
+}
+
+std::vector<Phase> phases(const Program& p) {
+  const Block* top = as<Block>(p.body);
+  const std::vector<Stmt> stmts = top ? top->stmts : std::vector<Stmt>{p.body};
+  std::vector<Phase> result;
+  std::vector<Stmt> declared, prefix,
+      serial;         // all declarations so far; those before `serial`; the open phase
+  bool acts = false;  // `serial` is more than declarations
+  const auto close = [&] {
+    if (acts) result.push_back({prefix, block(std::move(serial)), nullptr});
+    serial.clear();
+    prefix = declared;
+    acts = false;
+  };
+  for (const Stmt& s : stmts) {
+    if (!s) continue;
+    const For* loop = as<For>(s);
+    if (loop && (loop->kind == LoopKind::Parallel || loop->kind == LoopKind::Block)) {
+      close();
+      result.push_back({declared, s, loop});
+      continue;
+    }
+    const bool declaration = as<Let>(s) || as<Alloc>(s);
+    if (declaration) declared.push_back(s);
+    acts |= !declaration;
+    serial.push_back(s);
+  }
+  close();
+  return result;
+}
+
 std::vector<std::string> collect_symbols(const Program& p) {
   std::set<std::string> names;
   const auto note = [&](const Expr& e) {
