@@ -5,7 +5,9 @@ PyTorch, and `explain()` says which and why. `compile_module` makes an Executabl
 `torch_compat` lets a function written with PyTorch take and return `deepseek.Tensor`.
 """
 
+from deepseek.torch.compat import torch_compat
 from deepseek.torch.compiler import Options, backend
+from deepseek.torch.export import compile_module
 from deepseek.torch.report import Explanation, explain, reset
 
-__all__ = ["Explanation", "Options", "backend", "explain", "reset"]
+__all__ = ["Explanation", "Options", "backend", "compile_module", "explain", "reset", "torch_compat"]

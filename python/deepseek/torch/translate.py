@@ -5,7 +5,8 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,28 +58,36 @@ def tensor_constant(graph: Graph, tensor: torch.Tensor) -> Value:
     return graph.constant(tensor.numpy())
 
 
-def translate(island: Island, module: fx.GraphModule, parameters: set[fx.Node]) -> Translation:
-    """The island as a graph. Inputs in `parameters` get that role. Raises Refused for what we lack."""
+def translate(
+    island: Island,
+    module: fx.GraphModule,
+    parameters: AbstractSet[fx.Node] = frozenset(),
+    constants: Mapping[fx.Node, torch.Tensor] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Translation:
+    """The island as a graph. Raises Refused for what we lack.
+
+    Inputs in `parameters` get that role; nodes in `constants` become constants.
+    """
     builder = Builder()
     graph = builder.graph
     env: dict[fx.Node, Result] = {}
-    inputs = []
     for node in island.inputs:
         fake = node.meta["val"]
         role = "parameter" if node in parameters else "argument"
-        env[node] = graph.placeholder(
-            node.name, shape=dims(fake.shape), dtype=dtype_name(fake.dtype), role=role
-        )
-        inputs.append(node.name)
+        shape, dtype = dims(fake.shape), dtype_name(fake.dtype)
+        env[node] = graph.placeholder(node.name, shape=shape, dtype=dtype, role=role)
+    for node, tensor in (constants or {}).items():
+        if node.users:
+            env[node] = tensor_constant(graph, tensor)
     for node in island.nodes:
         env[node] = _translate_node(builder, node, module, env)
-    outputs = []
-    for node in island.outputs:
+    outputs = list(output_names or [node.name for node in island.outputs])
+    for node, name in zip(island.outputs, outputs, strict=True):
         value = env[node]
         assert isinstance(value, Value)
-        graph.output(node.name, value)
-        outputs.append(node.name)
-    return Translation(graph, inputs, outputs)
+        graph.output(name, value)
+    return Translation(graph, [node.name for node in island.inputs], outputs)
 
 
 def _translate_node(

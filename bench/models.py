@@ -1,0 +1,216 @@
+"""Times models in deepseek and in every engine that a user could pick instead, side by side in one run.
+
+The engines take turns, a short burst each, round after round, so that a change in the machine's speed hits
+all of them. An engine's figure is the median over rounds of its fastest run in each burst; its ratio is
+the best peer's figure over its own, so that above 1 it is ahead of every peer.
+
+    ./dev bench                                              every model, all cores
+    ./dev bench --models resnet50 bert --threads 1 --isa avx2 --rounds 15 --json out.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "DNNL_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "DEEPSEEK_CPU_ISA": "avx2",
+}
+OURS = ("deepseek_torch", "deepseek_onnx")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="*", help="names in bench/zoo.py; default: all")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--isa", choices=["native", "avx2"], default="native", help="cap every engine at this ISA"
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--burst", type=float, default=0.25, help="seconds per engine and round")
+    parser.add_argument("--skip", nargs="*", default=[], help="engines to leave out")
+    parser.add_argument("--json", help="write the figures here")
+    return parser.parse_args()
+
+
+@dataclass
+class Row:
+    """One engine on one model."""
+
+    engine: str
+    ready_s: float
+    run: Callable[[], Any]
+    result: Any
+    times: list[float] = field(default_factory=list)
+
+
+class Engines:
+    """Ways to run one model. Each method gets it ready and returns a callable that returns one array."""
+
+    def __init__(
+        self, model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: str, threads: int
+    ) -> None:
+        self.model, self.inputs, self.path, self.threads = model, inputs, path, threads
+        self.arrays = [tensor.numpy() for tensor in inputs]
+
+    def eager(self) -> Callable[[], Any]:
+        return lambda: self.model(*self.inputs).numpy()
+
+    def eager_channels_last(self) -> Callable[[], Any]:
+        import torch
+
+        if self.inputs[0].dim() != 4:
+            raise ValueError("no image input")
+        model = copy.deepcopy(self.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = self.inputs[0].to(memory_format=torch.channels_last)
+        return lambda: model(x).numpy()
+
+    def inductor(self) -> Callable[[], Any]:
+        import torch
+        import torch._inductor.config as config
+
+        config.freezing = True
+        compiled = torch.compile(self.model)
+        return lambda: compiled(*self.inputs).numpy()
+
+    def onnxruntime(self) -> Callable[[], Any]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+        feed = {port.name: array for port, array in zip(session.get_inputs(), self.arrays, strict=True)}
+        return lambda: session.run(None, feed)[0]
+
+    def openvino(self) -> Callable[[], Any]:
+        import openvino
+
+        settings = {
+            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_PRECISION_HINT": "f32",  # it may pick bf16 by itself
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        request = openvino.Core().compile_model(self.path, "CPU", settings).create_infer_request()
+        return lambda: request.infer(dict(enumerate(self.arrays)))[0]
+
+    def deepseek_torch(self) -> Callable[[], Any]:
+        import torch
+
+        compiled = torch.compile(self.model, backend="deepseek")
+        return lambda: compiled(*self.inputs).numpy()
+
+    def deepseek_onnx(self) -> Callable[[], Any]:
+        import deepseek as ds
+
+        compiled = ds.compile(self.path, threads=self.threads)
+        return lambda: compiled(*self.arrays)
+
+
+PEERS = ("eager", "eager_channels_last", "inductor", "onnxruntime", "openvino")
+
+
+def start(name: str, engines: Engines, skip: list[str]) -> Iterator[Row]:
+    """Gets the engines ready; one that cannot run the model is told and left out."""
+    import numpy as np
+    import torch
+
+    for engine in PEERS + OURS:
+        if engine in skip:
+            continue
+        torch._dynamo.reset()
+        begin = time.perf_counter()
+        try:
+            run = getattr(engines, engine)()
+            result = np.asarray(run())
+        except Exception as error:
+            print(
+                f"{name:16} {engine:20} {type(error).__name__}: {str(error).splitlines()[0][:100]}",
+                flush=True,
+            )
+            continue
+        yield Row(engine, time.perf_counter() - begin, run, result)
+
+
+def burst(run: Callable[[], Any], seconds: float) -> float:
+    """The fastest of the runs that fit into so many seconds; at least one."""
+    best, end = float("inf"), time.perf_counter() + seconds
+    while True:
+        begin = time.perf_counter()
+        run()
+        stop = time.perf_counter()
+        best = min(best, stop - begin)
+        if stop >= end:
+            return best
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    import torch
+    import zoo
+
+    model, inputs = zoo.BENCH[name].make()
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        path = os.path.join(folder, f"{name}.onnx")
+        zoo.export_onnx(model, inputs, path)
+        # ONNX Runtime has no switch that caps its instruction set.
+        skip = args.skip + (["onnxruntime"] if args.isa != "native" else [])
+        rows = list(start(name, Engines(model, inputs, path, args.threads), skip))
+        for _ in range(args.rounds):
+            for row in rows:
+                row.times.append(burst(row.run, args.burst))
+    best = min((statistics.median(row.times) for row in rows if row.engine in PEERS), default=float("nan"))
+    for row in rows:
+        seconds = statistics.median(row.times)
+        error = zoo.relative_error(row.result, rows[0].result)
+        figures[row.engine] = {
+            "ms": seconds * 1e3,
+            "best_peer_over_this": best / seconds,
+            "ready_s": row.ready_s,
+            "error": error,
+        }
+        print(
+            f"{name:16} {row.engine:20} {seconds * 1e3:9.2f} ms   best peer / this {best / seconds:5.2f}   "
+            f"ready {row.ready_s:6.2f} s   error {error:.1e}",
+            flush=True,
+        )
+    return figures
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.isa == "avx2":  # before any engine is loaded
+        os.environ.update(AVX2)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    warnings.filterwarnings("ignore")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import torch
+    import zoo
+
+    torch.set_num_threads(args.threads)
+    report = {name: measure(name, args) for name in args.models or zoo.BENCH}
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "isa": args.isa, "models": report}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

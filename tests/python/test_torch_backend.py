@@ -1,0 +1,228 @@
+"""The backend of torch.compile: shapes, state, layouts and aliases, and what runs in PyTorch instead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import deepseek as ds
+import deepseek.torch as bridge
+import pytest
+import torch
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch._dynamo.reset()
+    bridge.reset()
+    torch.manual_seed(0)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    return torch.compile(function, backend="deepseek", **options)
+
+
+def check(function: Callable[..., Any], *args: Any, eager: int = 0) -> Any:
+    """Compares with eager; `eager`: how many nodes may run in PyTorch."""
+    expected = function(*args)
+    result = compiled(function)(*args)
+    torch.testing.assert_close(result, expected, check_stride=True)
+    assert bridge.explain().eager_ops.total() == eager, str(bridge.explain())
+    return result
+
+
+def test_importing_deepseek_leaves_torch_out() -> None:
+    code = "import sys, deepseek; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_entry_point_is_found() -> None:
+    assert "deepseek" in torch._dynamo.list_backends()
+
+
+def test_new_batch_sizes_compile_once() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    run = compiled(model, dynamic=True)
+    with torch.no_grad():
+        for batch in (2, 3, 17, 64):
+            x = torch.randn(batch, 8)
+            torch.testing.assert_close(run(x), model(x))
+    assert len(bridge.explain().records) == 1
+
+
+def test_shapes_computed_from_shapes() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        return x.view(batch * length, width)[1:].repeat(2, 1) + torch.arange(width).float()
+
+    run = compiled(function, dynamic=True)
+    for shape in ((2, 3, 4), (5, 2, 6), (3, 7, 2)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(run(x), function(x))
+    assert bridge.explain().eager_ops.total() == 0, str(bridge.explain())
+
+
+def test_changed_parameters_are_seen() -> None:
+    model = nn.Linear(8, 8)
+    run = compiled(model)
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(run(x), model(x))
+        model.weight.mul_(2)  # a new version
+        torch.testing.assert_close(run(x), model(x))
+        model.weight.data = torch.randn(8, 8)  # a new address
+        torch.testing.assert_close(run(x), model(x))
+        model.load_state_dict(nn.Linear(8, 8).state_dict())
+        torch.testing.assert_close(run(x), model(x))
+
+
+def test_parameters_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        model = nn.Linear(4, 4)
+        x = torch.randn(2, 4)
+        torch.testing.assert_close(compiled(model)(x), model(x))
+
+
+def test_inputs_that_are_not_contiguous() -> None:
+    check(lambda x, y: x.t() @ y[:, ::2], torch.randn(5, 3), torch.randn(5, 8))
+
+
+def test_channels_last() -> None:
+    x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    model = nn.Conv2d(3, 4, 3).eval()
+    with torch.no_grad():
+        expected = model(x)
+        result = compiled(model)(x)
+    torch.testing.assert_close(result, expected)
+
+
+def test_results_that_are_views() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = x * 2
+        return y, y.t(), y.view(-1), x.t(), x
+
+    x = torch.randn(3, 4)
+    y, transposed, flat, xt, same = check(function, x)
+    y[0, 1] = 7.0
+    assert transposed[1, 0] == 7.0
+    assert flat[1] == 7.0
+    assert xt.data_ptr() == same.data_ptr() == x.data_ptr()
+
+
+def test_inputs_that_are_changed() -> None:
+    def function(x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        total.add_(x.sum(0))
+        x[:, 0] = 0
+        return x + total
+
+    x, total = torch.randn(4, 3), torch.zeros(3)
+    x2, total2 = x.clone(), total.clone()
+    torch.testing.assert_close(compiled(function)(x, total), function(x2, total2))
+    torch.testing.assert_close(x, x2)
+    torch.testing.assert_close(total, total2)
+
+
+def test_what_deepseek_lacks_runs_in_pytorch() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = torch.linalg.inv(x @ x.t() + 3 * torch.eye(4))
+        return torch.special.i0(y) * 2 + x.sum()
+
+    x = torch.randn(4, 4)
+    torch.testing.assert_close(compiled(function)(x), function(x), rtol=1e-4, atol=1e-5)
+    lacking = bridge.explain().eager_ops
+    assert set(lacking) <= {"aten.linalg_inv_ex.default", "aten.i0.default", "aten.special_i0.default"}
+    assert lacking.total() == 2
+    assert "no translation" in str(bridge.explain())
+    assert len(bridge.explain().records[0].pieces) == 2  # before and after
+
+
+def test_random_numbers_come_from_pytorch() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rand(3, 3) + 1
+
+    x = torch.randn(3, 3)
+    torch.manual_seed(3)
+    expected = function(x)
+    torch.manual_seed(3)
+    torch.testing.assert_close(compiled(function)(x), expected)
+    assert len(bridge.explain().records[0].pieces) == 1
+
+
+def test_one_source_line_for_each_step() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x @ x, -1)
+
+    check(function, torch.randn(4, 4))
+    assert "test_torch_backend.py:" in bridge.explain().records[0].pieces[0][1].explain()
+
+
+def test_empty_and_scalar_tensors() -> None:
+    check(lambda x: (x * 2, x.sum()), torch.randn(0, 3))
+    torch._dynamo.reset()
+    check(lambda x: x + 1, torch.tensor(2.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16, torch.int32, torch.int64])
+def test_dtypes(dtype: torch.dtype) -> None:
+    x = (torch.randn(4, 5) * 10).to(dtype)
+    y = (torch.rand(4, 5) * 10 + 1).to(dtype)
+    expected = x * y + x
+    result = compiled(lambda x, y: x * y + x)(x, y)
+    torch.testing.assert_close(result, expected)
+
+
+def test_promotion() -> None:
+    whole, real = torch.arange(6).view(2, 3), torch.randn(2, 3)
+    check(lambda a, b: (a + b, a / 2, a * 1.5, a > b, (a > 2) & (b > 0), b.double() + b), whole, real)
+
+
+def test_threads_option() -> None:
+    run = compiled(lambda x: x @ x, options={"threads": 1})
+    x = torch.randn(16, 16)
+    torch.testing.assert_close(run(x), x @ x)
+
+
+def test_torch_compat_function_module_and_method() -> None:
+    @ds.torch_compat
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.relu(x * 2)
+
+    class Scale:
+        factor = 3
+
+        @ds.torch_compat
+        def apply(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x * self.factor}
+
+    linear = nn.Linear(3, 2)
+    x = ds.Tensor([1.0, 2.0, 3.0])
+    assert str(double(x)) == "[2.0, 4.0, 6.0]"
+    assert isinstance(Scale().apply(x)["y"], ds.Tensor)
+    assert str(Scale().apply(x)["y"]) == "[3.0, 6.0, 9.0]"
+    module = ds.torch_compat(linear)
+    y = torch.from_dlpack(module(x))
+    torch.testing.assert_close(y, linear(torch.tensor([1.0, 2.0, 3.0])).detach())
+    assert module.in_features == 3
+    assert isinstance(double(torch.ones(2)), torch.Tensor)
+
+
+def test_compile_module_names_what_it_lacks() -> None:
+    class Inverse(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.inv(x)
+
+    with pytest.raises(ds.Error, match="linalg_inv"):
+        ds.compile(Inverse(), example_inputs=(torch.randn(3, 3),))
+
+
+def test_compile_module_with_dynamic_shapes() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2))
+    batch = torch.export.Dim("batch", min=1, max=1000)
+    executable = ds.compile(model, example_inputs=(torch.randn(3, 4),), dynamic_shapes=({0: batch},))
+    for size in (1, 3, 50):
+        x = torch.randn(size, 4)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(executable(x.numpy())), model(x))
