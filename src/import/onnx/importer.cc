@@ -1,0 +1,303 @@
+#include "import/onnx/importer.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace deepseek::onnx_import {
+
+namespace {
+
+constexpr std::size_t kMaxNodes = 1 << 20;   // after unrolling
+constexpr int kMaxDepth = 64;                // of sub-graphs and functions
+constexpr std::int64_t kMaxAsked = 1024;     // elements of an input whose value may decide shapes
+
+std::string domain_of(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
+
+std::string key_of(const std::string& domain, const std::string& type) {
+  const std::string d = domain_of(domain);
+  return d.empty() ? type : d + ":" + type;
+}
+
+}  // namespace
+
+// -- source --------------------------------------------------------------------------------------------------
+Source::Source(std::span<const std::byte> bytes, OnnxImportOptions o)
+    : model(parse_model(bytes, o.model)), options(std::move(o)), reader(model, options.folder) {}
+
+const Tensor& Source::tensor(const onnx::TensorProto& proto) {
+  const auto it = tensors.find(&proto);
+  if (it != tensors.end()) return it->second;
+  try {
+    return tensors.emplace(&proto, reader.read(proto)).first->second;
+  } catch (const Error& e) {
+    throw e.with_context("initializer", options.model + ": '" + proto.name() + "'");
+  }
+}
+
+std::string Source::label(const onnx::NodeProto& node) const {
+  std::string name = node.name();
+  if (name.empty()) {
+    for (const std::string& o : node.output())
+      if (!o.empty()) name += (name.empty() ? "" : ", ") + o;
+    name = "node of " + name;
+  }
+  return name;
+}
+
+std::vector<OnnxInput> Source::inputs() {
+  std::unordered_set<std::string> initialised;
+  for (const auto& t : model->graph().initializer()) initialised.insert(t.name());
+  std::vector<OnnxInput> result;
+  std::unordered_set<std::string> seen;
+  for (const auto& v : model->graph().input()) {
+    if (initialised.contains(v.name())) continue;
+    const auto bad = [&](Code code, std::string expected, std::string got) {
+      throw Error(code, "input", options.model + ": '" + v.name() + "'", std::move(expected), std::move(got));
+    };
+    if (!seen.insert(v.name()).second) bad(Code::InvalidArgument, "a name that is not taken", "the same again");
+    if (!v.type().has_tensor_type())
+      bad(Code::Unsupported, "a tensor", v.has_type() ? "a sequence, map or optional" : "no type");
+    const auto& t = v.type().tensor_type();
+    OnnxInput input{v.name(), {}};
+    try {
+      input.type.dtype = dtype_of(t.elem_type());
+    } catch (const Error& e) {
+      throw e.with_context("input", options.model + ": '" + v.name() + "'");
+    }
+    const auto given = options.shapes.find(v.name());
+    if (given != options.shapes.end()) {
+      input.type.shape = given->second;
+    } else {
+      if (!t.has_shape()) bad(Code::Unsupported, "an input of known rank", "no shape");
+      for (int i = 0; i < t.shape().dim_size(); ++i) {
+        const auto& d = t.shape().dim(i);
+        if (d.has_dim_value() && d.dim_value() < 0) bad(Code::InvalidArgument, "dims of at least 0", std::to_string(d.dim_value()));
+        if (d.has_dim_value())
+          input.type.shape.emplace_back(d.dim_value());
+        else
+          input.type.shape.push_back(Dim::symbol(d.dim_param().empty() ? v.name() + "_" + std::to_string(i) : d.dim_param()));
+      }
+    }
+    if (is_static(input.type.shape)) numel(static_dims(input.type.shape));   // throws on overflow
+    result.push_back(std::move(input));
+  }
+  return result;
+}
+
+// -- importer ------------------------------------------------------------------------------------------------
+Importer::Importer(Source& source, const OnnxProgram::Values& values, const std::set<std::string, std::less<>>& wanted)
+    : source_(source), values_(values), wanted_(wanted) {
+  for (const auto& f : source.model->functions()) functions_[key_of(f.domain(), f.name()) + "/" + f.overload()] = &f;
+  for (const auto& o : source.model->opset_import()) opsets_[domain_of(o.domain())] = o.version();
+}
+
+std::int64_t Importer::opset(const std::string& domain) const {
+  const auto it = opsets_.find(domain_of(domain));
+  return it == opsets_.end() ? 1 : it->second;
+}
+
+void Importer::count_nodes(std::size_t n) {
+  nodes_ += n;
+  if (nodes_ > kMaxNodes)
+    throw Error(Code::ResourceExhausted, "", "", "at most " + std::to_string(kMaxNodes) + " nodes after unrolling", "more");
+}
+
+void Importer::declare_inputs(Scope& scope) {
+  for (const OnnxInput& input : source_.inputs()) {
+    Item item(graph_.placeholder(input.name, input.type.dtype, input.type.shape));
+    if (wanted_.contains(input.name) && values_) {
+      if (const auto value = values_(input.name)) {
+        const bool fits = value->dtype() == input.type.dtype && value->dims().size() == input.type.shape.size();
+        if (!fits)
+          throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + input.name + "'", str(input.type),
+                      std::string(name(value->dtype())) + str(value->dims()));
+        if (auto k = Known::of(*value)) item.known = std::make_shared<const Known>(std::move(*k));
+      }
+    }
+    scope.items[input.name] = std::move(item);
+  }
+}
+
+Graph Importer::run() {
+  const onnx::GraphProto& g = source_.model->graph();
+  Scope scope;
+  scope.graph = &graph_;
+  for (const auto& t : g.initializer()) scope.initializers[t.name()] = &t;
+  if (g.sparse_initializer_size() > 0)
+    throw Error(Code::Unsupported, "initializer", source_.options.model, "dense initializers", "a sparse one");
+  declare_inputs(scope);
+  for (const auto& node : g.node()) run_node(node, scope);
+  for (const auto& o : g.output()) {
+    const std::string where = source_.options.model + ": '" + o.name() + "'";
+    graph_.set_source(where);
+    try {
+      Item item = lookup(o.name(), scope);
+      if (item.kind != Item::Kind::Tensor)
+        throw Error(Code::Unsupported, "", "", "an output that is a tensor", "a sequence or optional");
+      graph_.output(o.name(), value(item, scope));
+    } catch (const Error& e) {
+      throw e.with_context("output", where);
+    }
+  }
+  if (g.output_size() == 0)
+    throw Error(Code::InvalidArgument, "output", source_.options.model, "at least one output", "none");
+  graph_.remove_dead();
+  return std::move(graph_);
+}
+
+Item Importer::lookup(const std::string& name, Scope& scope) {
+  for (Scope* s = &scope; s; s = s->parent) {
+    const auto it = s->items.find(name);
+    if (it != s->items.end()) return it->second;
+    const auto init = s->initializers.find(name);
+    if (init == s->initializers.end()) continue;
+    Item item(graph_.constant(source_.tensor(*init->second), name));
+    s->items[name] = item;
+    return item;
+  }
+  throw Error(Code::InvalidArgument, "", "", "a value that an earlier node, an input or an initializer gives", "'" + name + "'");
+}
+
+Value Importer::value(Item& item, Scope& scope) {
+  if (item.kind != Item::Kind::Tensor)
+    throw Error(Code::InvalidArgument, "", "", "a tensor", item.kind == Item::Kind::Absent ? "nothing" : "a sequence");
+  if (item.value) return item.value;
+  const Known& k = *item.known;
+  if (k.is_static()) {
+    item.value = scope.graph->constant(k.tensor());
+  } else {
+    Emit e(*scope.graph);
+    std::vector<Value> dims;
+    for (const Dim& d : k.ints) dims.push_back(e.reshape(e.dim(d, k.dtype), {1}));
+    item.value = e.reshape(e.concat(std::move(dims), 0), to_shape(k.dims));
+  }
+  return item.value;
+}
+
+void Importer::run_node(const onnx::NodeProto& node, Scope& scope) {
+  const std::string label = source_.label(node);
+  const std::string where = source_.options.model + ": " + label;
+  const std::string before = scope.graph->source();
+  scope.graph->set_source(label);
+  try {
+    count_nodes(1);
+    translate(node, scope);
+  } catch (const Error& e) {
+    // An inner node's error says where it happened already.
+    if (e.source().starts_with(source_.options.model + ": ")) throw;
+    throw Error(e.code(), node.op_type(), where, e.expected(), e.got());
+  }
+  scope.graph->set_source(before);
+}
+
+void Importer::translate(const onnx::NodeProto& node, Scope& scope) {
+  const std::string key = key_of(node.domain(), node.op_type());
+  const auto f = functions_.find(key + "/" + node.overload());
+  if (f != functions_.end()) return call(*f->second, node, scope);
+  const Translate* t = translators().find(key);
+  if (!t) throw Error(Code::Unsupported, "", "", "an op that we have", "'" + key + "'");
+  Context c(*this, node, scope, opset(node.domain()));
+  if (auto k = fold(c)) return c.out(0, Item(std::move(*k)));
+  (*t)(c);
+  for (int i = 0; i < c.outputs(); ++i)
+    if (c.wants(i) && !scope.items.contains(node.output(i)))
+      throw Error(Code::Unsupported, "", "", "fewer outputs", "output " + std::to_string(i));
+}
+
+void Importer::call(const onnx::FunctionProto& f, const onnx::NodeProto& node, Scope& scope) {
+  if (++depth_ > kMaxDepth)
+    throw Error(Code::InvalidArgument, "", "", "functions that do not call themselves", "'" + f.name() + "'");
+  Bindings bindings;
+  for (const auto& a : f.attribute_proto()) bindings[a.name()] = &a;
+  for (const auto& a : node.attribute()) {
+    const onnx::AttributeProto* given = &a;
+    if (!a.ref_attr_name().empty()) {
+      const auto it = scope.bindings ? scope.bindings->find(a.ref_attr_name()) : Bindings::const_iterator{};
+      if (!scope.bindings || it == scope.bindings->end()) continue;
+      given = it->second;
+    }
+    bindings[a.name()] = given;
+  }
+  Scope body;
+  body.graph = scope.graph;
+  body.bindings = &bindings;
+  if (node.input_size() > f.input_size() || node.output_size() > f.output_size())
+    throw Error(Code::InvalidArgument, "", "", "as many inputs and outputs as the function has", "more");
+  for (int i = 0; i < f.input_size(); ++i)
+    body.items[f.input(i)] =
+        i < node.input_size() && !node.input(i).empty() ? lookup(node.input(i), scope) : Item();
+  const auto outer_opsets = opsets_;
+  for (const auto& o : f.opset_import()) opsets_[domain_of(o.domain())] = o.version();
+  for (const auto& n : f.node()) run_node(n, body);
+  opsets_ = outer_opsets;
+  for (int i = 0; i < node.output_size(); ++i)
+    if (!node.output(i).empty()) scope.items[node.output(i)] = lookup(f.output(i), body);
+  --depth_;
+}
+
+std::vector<Item> Importer::inline_graph(const onnx::GraphProto& g, std::vector<Item> inputs, Scope& parent) {
+  if (++depth_ > kMaxDepth) throw Error(Code::InvalidArgument, "", "", "sub-graphs less deep", "more than 64");
+  Scope scope;
+  scope.parent = &parent;
+  scope.graph = parent.graph;
+  scope.bindings = parent.bindings;
+  for (const auto& t : g.initializer()) scope.initializers[t.name()] = &t;
+  if (static_cast<int>(inputs.size()) != g.input_size())
+    throw Error(Code::InvalidArgument, "", "", std::to_string(inputs.size()) + " inputs of the sub-graph",
+                std::to_string(g.input_size()));
+  for (int i = 0; i < g.input_size(); ++i) scope.items[g.input(i).name()] = std::move(inputs[static_cast<std::size_t>(i)]);
+  for (const auto& n : g.node()) run_node(n, scope);
+  std::vector<Item> outputs;
+  for (const auto& o : g.output()) outputs.push_back(lookup(o.name(), scope));
+  --depth_;
+  return outputs;
+}
+
+void Importer::ask_for(const Value& v, const Context& c) {
+  std::vector<std::string> names;
+  std::vector<const Node*> stack{v.node};
+  std::unordered_set<const Node*> seen;
+  bool small = true;
+  while (!stack.empty()) {
+    const Node* n = stack.back();
+    stack.pop_back();
+    if (!seen.insert(n).second) continue;
+    if (n->is_input()) {
+      const Dim count = numel(n->outputs[0].shape);
+      small = small && (!count.is_static() || count.value() <= kMaxAsked) && n->outputs[0].dtype != DType::String;
+      if (!wanted_.contains(n->name)) names.push_back(n->name);
+    }
+    for (const Value& in : n->inputs)
+      if (in) stack.push_back(in.node);
+  }
+  if (names.empty() || !small || !seen.contains(v.node))
+    c.unsupported("a constant, or a value computed from shapes and small inputs", "'" + v.node->name + "', computed from data");
+  throw NeedsValues{std::move(names)};
+}
+
+// -- table ---------------------------------------------------------------------------------------------------
+const Translate* Translators::find(const std::string& key) const {
+  const auto it = table_.find(key);
+  return it == table_.end() ? nullptr : &it->second;
+}
+
+const Translators& translators() {
+  static const Translators table = [] {
+    Translators t;
+    add_elementwise(t);
+    add_shape(t);
+    add_reduce(t);
+    add_nn(t);
+    add_pool(t);
+    add_control(t);
+    add_sequence(t);
+    add_attention(t);
+    add_quantize(t);
+    add_loss(t);
+    add_index(t);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace deepseek::onnx_import

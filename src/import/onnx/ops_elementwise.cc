@@ -1,0 +1,175 @@
+// Elementwise ops: arithmetic, comparisons, logic, activations, casts.
+#include <cmath>
+#include <numbers>
+
+#include "import/onnx/importer.h"
+
+namespace deepseek::onnx_import {
+
+namespace {
+
+Translate unary(std::string name) {
+  return [name](Context& c) { c.out(c.e.unary(name, c.in(0))); };
+}
+
+Translate binary(std::string name) {
+  return [name](Context& c) { c.out(c.e.op(name, {c.in(0), c.in(1)})); };
+}
+
+// Folds any number of inputs with a binary op.
+Value folded(Context& c, std::string_view name) {
+  Value y = c.in(0);
+  for (int i = 1; i < c.inputs(); ++i) y = c.e.op(name, {y, c.in(i)});
+  return y;
+}
+
+Translate variadic(std::string name) {
+  return [name](Context& c) { c.out(folded(c, name)); };
+}
+
+// An op of one input with attributes under other names.
+struct Renamed {
+  std::string from, to;
+  double otherwise;
+};
+Translate with_attrs(std::string name, std::vector<Renamed> attrs) {
+  return [name, attrs](Context& c) {
+    Attrs values;
+    for (const Renamed& a : attrs) values[a.to] = c.attr_f(a.from, a.otherwise);
+    c.out(c.e.op(name, {c.in(0)}, std::move(values)));
+  };
+}
+
+void mod(Context& c) {
+  const bool truncates = c.attr("fmod", 0) != 0;
+  if (!truncates && is_float(c.dtype(0))) c.bad("fmod=1 for floats", "fmod=0");
+  c.out(c.e.op(truncates ? "rem" : "mod", {c.in(0), c.in(1)}));
+}
+
+void pow(Context& c) {
+  const Value x = c.in(0), y = c.in(1);
+  if (is_integer(x.dtype()) && is_float(y.dtype()))
+    return c.out(c.e.cast(c.e.pow(c.e.cast(x, y.dtype()), y), x.dtype()));
+  c.out(c.e.pow(x, c.e.cast(y, x.dtype())));
+}
+
+void bit_shift(Context& c) {
+  const std::string direction = c.attr_s("direction", "");
+  if (direction != "LEFT" && direction != "RIGHT") c.bad("direction LEFT or RIGHT", "'" + direction + "'");
+  c.out(c.e.op(direction == "LEFT" ? "shift_left" : "shift_right", {c.in(0), c.in(1)}));
+}
+
+void clip(Context& c) {
+  const Value x = c.in(0);
+  if (c.opset() < 11) {
+    const Value low = c.has_attr("min") ? c.e.like(c.attr_f("min", 0), x) : Value();
+    const Value high = c.has_attr("max") ? c.e.like(c.attr_f("max", 0), x) : Value();
+    return c.out(c.e.op("clamp", {x, low, high}));
+  }
+  c.out(c.e.op("clamp", {x, c.in_or(1, {}), c.in_or(2, {})}));
+}
+
+// The largest finite value of the dtypes that saturate.
+std::optional<double> largest(DType t) {
+  if (t == DType::F8E4M3) return 448;
+  if (t == DType::F8E5M2) return 57344;
+  if (t == DType::F4E2M1) return 6;
+  return std::nullopt;
+}
+
+Value cast(Context& c, DType to) {
+  Value x = c.in(0);
+  if (x.dtype() == to) return x;
+  const auto limit = largest(to);
+  if (limit && is_float(x.dtype()) && (c.attr("saturate", 1) != 0 || to == DType::F4E2M1)) {
+    const Value wide = c.e.widen(x);
+    x = c.e.op("clamp", {wide, c.e.like(-*limit, wide), c.e.like(*limit, wide)});
+  }
+  return c.e.cast(x, to);
+}
+
+void where(Context& c) { c.out(c.e.select(c.in(0), c.in(1), c.in(2))); }
+
+void is_inf(Context& c) {
+  c.out(c.e.op("is_inf", {c.in(0)},
+               {{"positive", c.attr("detect_positive", 1) != 0}, {"negative", c.attr("detect_negative", 1) != 0}}));
+}
+
+void mean(Context& c) { c.out(c.e.div(folded(c, "add"), c.inputs())); }
+
+void swish(Context& c) {
+  const Value x = c.in(0);
+  const double alpha = c.attr_f("alpha", 1);
+  c.out(alpha == 1 ? c.e.unary("silu", x) : c.e.mul(x, c.e.sigmoid(c.e.mul(x, alpha))));
+}
+
+// x times the slope, which broadcasts to x from its first axis on before opset 7 and like NumPy since.
+void prelu(Context& c) { c.out(c.e.op("prelu", {c.in(0), c.in(1)})); }
+
+void shrink(Context& c) {
+  const Value x = c.in(0);
+  const double lambda = c.attr_f("lambd", 0.5), bias = c.attr_f("bias", 0);
+  if (is_float(x.dtype())) return c.out(c.e.op("shrink", {x}, {{"lambda", lambda}, {"bias", bias}}));
+  const Value wide = c.e.cast(x, DType::F32);
+  c.out(c.e.cast(c.e.op("shrink", {wide}, {{"lambda", lambda}, {"bias", bias}}), x.dtype()));
+}
+
+void gelu(Context& c) {
+  c.out(c.e.op("gelu", {c.in(0)}, {{"approximate", c.attr_s("approximate", "none")}}));
+}
+
+void dropout(Context& c) {
+  const Value x = c.in(0);
+  const bool training = c.opset() >= 12 && c.has(2) && c.need_int(2) != 0;
+  const double ratio = c.opset() < 12 ? c.attr_f("ratio", 0.5) : c.has(1) && training ? c.need_real(1) : 0.5;
+  if (training && ratio != 0) c.unsupported("training_mode = false, or ratio 0", "random dropout");
+  c.out(0, Item(x));
+  if (c.wants(1)) c.out(1, Item(c.opset() < 10 ? c.e.full_like(x, 1) : c.e.full(x.shape(), 1, DType::Bool)));
+}
+
+}  // namespace
+
+void add_elementwise(Translators& t) {
+  for (const auto& [onnx, ours] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"Abs", "abs"}, {"Acos", "acos"}, {"Acosh", "acosh"}, {"Asin", "asin"}, {"Asinh", "asinh"},
+           {"Atan", "atan"}, {"Atanh", "atanh"}, {"Ceil", "ceil"}, {"Cos", "cos"}, {"Cosh", "cosh"}, {"Erf", "erf"},
+           {"Exp", "exp"}, {"Floor", "floor"}, {"HardSwish", "hard_swish"}, {"IsNaN", "is_nan"}, {"Log", "log"},
+           {"Mish", "mish"}, {"Neg", "neg"}, {"Not", "logical_not"}, {"BitwiseNot", "bit_not"},
+           {"Reciprocal", "reciprocal"}, {"Relu", "relu"}, {"Round", "round"}, {"Sigmoid", "sigmoid"},
+           {"Sign", "sign"}, {"Sin", "sin"}, {"Sinh", "sinh"}, {"Softsign", "softsign"},
+           {"Softplus", "softplus"}, {"Sqrt", "sqrt"}, {"Tan", "tan"}, {"Tanh", "tanh"}})
+    t.add(onnx, unary(ours));
+  for (const auto& [onnx, ours] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Equal", "equal"}, {"Less", "less"},
+           {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
+           {"And", "logical_and"}, {"Or", "logical_or"}, {"Xor", "logical_xor"}, {"BitwiseAnd", "bit_and"},
+           {"BitwiseOr", "bit_or"}, {"BitwiseXor", "bit_xor"}})
+    t.add(onnx, binary(ours));
+  t.add("Sum", variadic("add"));
+  t.add("Max", variadic("maximum"));
+  t.add("Min", variadic("minimum"));
+  t.add("Mean", mean);
+  t.add("Elu", with_attrs("elu", {{"alpha", "alpha", 1}}));
+  t.add("Celu", with_attrs("celu", {{"alpha", "alpha", 1}}));
+  t.add("Selu", with_attrs("selu", {{"alpha", "alpha", 1.67326319217681884765625}, {"gamma", "gamma", 1.05070102214813232421875}}));
+  t.add("LeakyRelu", with_attrs("leaky_relu", {{"alpha", "slope", 0.01}}));
+  t.add("ThresholdedRelu", with_attrs("thresholded_relu", {{"alpha", "alpha", 1}}));
+  t.add("HardSigmoid", with_attrs("hard_sigmoid", {{"alpha", "alpha", 0.2}, {"beta", "beta", 0.5}}));
+  t.add("Mod", mod);
+  t.add("Pow", pow);
+  t.add("BitShift", bit_shift);
+  t.add("Clip", clip);
+  t.add("Cast", [](Context& c) { c.out(cast(c, dtype_of(c.need_attr("to")))); });
+  t.add("CastLike", [](Context& c) { c.out(cast(c, c.dtype(1))); });
+  t.add("BitCast", [](Context& c) { c.out(c.e.op("bitcast", {c.in(0)}, {{"dtype", dtype_of(c.need_attr("to"))}})); });
+  t.add("Where", where);
+  t.add("IsInf", is_inf);
+  t.add("Swish", swish);
+  t.add("PRelu", prelu);
+  t.add("Shrink", shrink);
+  t.add("Gelu", gelu);
+  t.add("Dropout", dropout);
+  t.add("Identity", [](Context& c) { c.out(0, c.item(0)); });
+}
+
+}  // namespace deepseek::onnx_import
