@@ -26,7 +26,9 @@ int main(int argc, char** argv) {
       if (brief)
         std::printf("%s: %zu nodes\n", argv[i], graph->nodes().size());
       else
-        std::printf("%s", graph->str().c_str());
+        for (const auto& n : graph->nodes())
+          std::printf("%s = %s : %s\n", n->name.c_str(), std::string(n->op_name()).c_str(),
+                      deepseek::str(n->outputs[0]).c_str());
     } catch (const deepseek::Error& e) {
       ++failed;
       std::printf("%s: ERROR %s\n", argv[i], e.what());

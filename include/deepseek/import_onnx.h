@@ -24,7 +24,7 @@
 namespace deepseek {
 
 struct OnnxImportOptions {
-  std::string model = "model";     // what errors call the model
+  std::string model = "model";  // what errors call the model
   // Where external data files live; nothing outside it is read. Empty: external data is an error.
   std::filesystem::path folder;
   // Overrides of the shapes of inputs, by name.
@@ -32,11 +32,11 @@ struct OnnxImportOptions {
 };
 
 Graph import_onnx(std::span<const std::byte> model, const OnnxImportOptions& options = {});
-Graph import_onnx(const std::filesystem::path& path);   // model and folder of the options come from the path
+Graph import_onnx(const std::filesystem::path& path);  // model and folder of the options come from the path
 
 struct OnnxInput {
   std::string name;
-  Type type;   // dtype and shape as the model declares them, symbols in place of dynamic dims
+  Type type;  // dtype and shape as the model declares them, symbols in place of dynamic dims
 };
 
 // A model whose graph may depend on the values of some inputs ("shape-like" inputs). Which ones is found while
@@ -53,7 +53,7 @@ class OnnxProgram {
   OnnxProgram(OnnxProgram&&) noexcept;
   OnnxProgram& operator=(OnnxProgram&&) noexcept;
 
-  const std::vector<OnnxInput>& inputs() const;          // without those that initializers stand for
+  const std::vector<OnnxInput>& inputs() const;  // without those that initializers stand for
   std::vector<std::string> outputs() const;
   // Inputs that are known to decide shapes. It may grow when a value of one leads to a branch that asks for another.
   std::vector<std::string> shape_inputs() const;

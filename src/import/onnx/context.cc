@@ -6,7 +6,8 @@ namespace deepseek::onnx_import {
 
 Context::Context(Importer& importer, const onnx::NodeProto& node, Scope& scope, std::int64_t opset)
     : e(*scope.graph), importer_(importer), node_(node), scope_(scope), opset_(opset) {
-  for (const std::string& name : node.input()) items_.push_back(name.empty() ? Item() : importer.lookup(name, scope));
+  for (const std::string& name : node.input())
+    items_.push_back(name.empty() ? Item() : importer.lookup(name, scope));
 }
 
 void Context::bad(std::string expected, std::string got) const {
@@ -154,7 +155,8 @@ std::string Context::attr_s(std::string_view name, std::string otherwise) const 
   return a->s();
 }
 
-std::vector<std::int64_t> Context::attr_ints(std::string_view name, std::vector<std::int64_t> otherwise) const {
+std::vector<std::int64_t> Context::attr_ints(std::string_view name,
+                                             std::vector<std::int64_t> otherwise) const {
   const auto* a = find(name);
   if (!a) return otherwise;
   expect(*a, onnx::AttributeProto::INTS);

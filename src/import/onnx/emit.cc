@@ -30,7 +30,8 @@ Value Emit::permute(Value x, Ints perm) {
 
 Value Emit::slice(Value x, Shape starts, Shape limits, Ints steps) {
   if (steps.empty()) steps.assign(starts.size(), 1);
-  return op("slice", {x}, {{"starts", std::move(starts)}, {"limits", std::move(limits)}, {"steps", std::move(steps)}});
+  return op("slice", {x},
+            {{"starts", std::move(starts)}, {"limits", std::move(limits)}, {"steps", std::move(steps)}});
 }
 
 Value Emit::slice_axis(Value x, int axis, Dim start, Dim limit, std::int64_t step) {

@@ -28,17 +28,17 @@ class Emit : public GraphBuilder {
   Value floats(const std::vector<double>& v, DType t);
 
   Value floor(Value a) { return unary("floor", a); }
-  Value round(Value a) { return unary("round", a); }   // half to even
+  Value round(Value a) { return unary("round", a); }  // half to even
 
-  Value unsqueeze(Value x, Ints axes);    // axes of the result
+  Value unsqueeze(Value x, Ints axes);  // axes of the result
   Value squeeze(Value x, Ints axes);
   Value flatten(Value x) { return reshape(x, {numel(x.shape())}); }
-  Value slice(Value x, Shape starts, Shape limits, Ints steps = {});   // one entry per axis
+  Value slice(Value x, Shape starts, Shape limits, Ints steps = {});  // one entry per axis
   Value slice_axis(Value x, int axis, Dim start, Dim limit, std::int64_t step = 1);
   Value pad(Value x, Shape low, Shape high, double value = 0);
-  Value gather(Value x, Value indices, std::int64_t axis);       // takes whole slices
+  Value gather(Value x, Value indices, std::int64_t axis);  // takes whole slices
   Value softmax(Value x, std::int64_t axis) { return op("softmax", {x}, {{"axis", axis}}); }
-  Value permute(Value x, Ints perm);      // nothing for the identity
+  Value permute(Value x, Ints perm);  // nothing for the identity
 };
 
 Ints all_axes(Value x);

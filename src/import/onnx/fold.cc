@@ -124,14 +124,15 @@ std::optional<Dim> pow_ints(const Dim& a, const Dim& b) {
   return y;
 }
 
-template <int kLow, int kHigh>   // the results of compare() for which it holds
+template <int kLow, int kHigh>  // the results of compare() for which it holds
 Result comparison(Context& c) {
   const Known &a = c.need(0), &b = c.need(1);
   const auto dims = broadcast_dims(a.dims, b.dims);
   if (!dims || a.real() || b.real()) return std::nullopt;
   Known y(DType::Bool, *dims);
   for (std::int64_t i = 0; i < y.numel(); ++i) {
-    const auto r = compare(a.ints[broadcast_index(i, *dims, a.dims)], b.ints[broadcast_index(i, *dims, b.dims)]);
+    const auto r =
+        compare(a.ints[broadcast_index(i, *dims, a.dims)], b.ints[broadcast_index(i, *dims, b.dims)]);
     if (!r) return std::nullopt;
     y.ints[static_cast<std::size_t>(i)] = *r >= kLow && *r <= kHigh;
   }
@@ -316,7 +317,8 @@ std::optional<Dims> static_list(const Known& k) {
   Dims dims;
   std::int64_t total = 1;
   for (const Dim& d : k.ints) {
-    if (d.value() < 0 || __builtin_mul_overflow(total, std::max<std::int64_t>(d.value(), 1), &total)) return std::nullopt;
+    if (d.value() < 0 || __builtin_mul_overflow(total, std::max<std::int64_t>(d.value(), 1), &total))
+      return std::nullopt;
     dims.push_back(d.value());
   }
   if (total > kMaxFolded) return std::nullopt;
@@ -343,8 +345,8 @@ Result constant_of_shape(Context& c) {
 
 Result range(Context& c) {
   const Known &start = c.need(0), &limit = c.need(1), &delta = c.need(2);
-  if (!start.is_static() || !limit.is_static() || !delta.is_static() || start.numel() != 1 || limit.numel() != 1 ||
-      delta.numel() != 1 || delta.at(0) == 0)
+  if (!start.is_static() || !limit.is_static() || !delta.is_static() || start.numel() != 1 ||
+      limit.numel() != 1 || delta.numel() != 1 || delta.at(0) == 0)
     return std::nullopt;
   const double size = std::max(std::ceil((limit.at(0) - start.at(0)) / delta.at(0)), 0.0);
   if (!(size <= static_cast<double>(kMaxFolded))) return std::nullopt;
@@ -375,7 +377,7 @@ Result identity(Context& c) { return c.need(0); }
 
 struct Entry {
   Fold fold;
-  bool all_known = true;   // runs only when every input is known
+  bool all_known = true;  // runs only when every input is known
 };
 
 double fmin2(double a, double b) { return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b); }
@@ -442,7 +444,7 @@ std::optional<Known> fold(Context& c) {
   try {
     return it->second.fold(c);
   } catch (const Error&) {
-    return std::nullopt;   // an overflow, or what the translator says better
+    return std::nullopt;  // an overflow, or what the translator says better
   }
 }
 

@@ -7,9 +7,9 @@ namespace deepseek::onnx_import {
 
 namespace {
 
-constexpr std::size_t kMaxNodes = 1 << 20;   // after unrolling
-constexpr int kMaxDepth = 64;                // of sub-graphs and functions
-constexpr std::int64_t kMaxAsked = 1024;     // elements of an input whose value may decide shapes
+constexpr std::size_t kMaxNodes = 1 << 20;  // after unrolling
+constexpr int kMaxDepth = 64;               // of sub-graphs and functions
+constexpr std::int64_t kMaxAsked = 1024;    // elements of an input whose value may decide shapes
 
 std::string domain_of(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
 
@@ -54,7 +54,8 @@ std::vector<OnnxInput> Source::inputs() {
     const auto bad = [&](Code code, std::string expected, std::string got) {
       throw Error(code, "input", options.model + ": '" + v.name() + "'", std::move(expected), std::move(got));
     };
-    if (!seen.insert(v.name()).second) bad(Code::InvalidArgument, "a name that is not taken", "the same again");
+    if (!seen.insert(v.name()).second)
+      bad(Code::InvalidArgument, "a name that is not taken", "the same again");
     if (!v.type().has_tensor_type())
       bad(Code::Unsupported, "a tensor", v.has_type() ? "a sequence, map or optional" : "no type");
     const auto& t = v.type().tensor_type();
@@ -71,23 +72,27 @@ std::vector<OnnxInput> Source::inputs() {
       if (!t.has_shape()) bad(Code::Unsupported, "an input of known rank", "no shape");
       for (int i = 0; i < t.shape().dim_size(); ++i) {
         const auto& d = t.shape().dim(i);
-        if (d.has_dim_value() && d.dim_value() < 0) bad(Code::InvalidArgument, "dims of at least 0", std::to_string(d.dim_value()));
+        if (d.has_dim_value() && d.dim_value() < 0)
+          bad(Code::InvalidArgument, "dims of at least 0", std::to_string(d.dim_value()));
         if (d.has_dim_value())
           input.type.shape.emplace_back(d.dim_value());
         else
-          input.type.shape.push_back(Dim::symbol(d.dim_param().empty() ? v.name() + "_" + std::to_string(i) : d.dim_param()));
+          input.type.shape.push_back(
+              Dim::symbol(d.dim_param().empty() ? v.name() + "_" + std::to_string(i) : d.dim_param()));
       }
     }
-    if (is_static(input.type.shape)) numel(static_dims(input.type.shape));   // throws on overflow
+    if (is_static(input.type.shape)) numel(static_dims(input.type.shape));  // throws on overflow
     result.push_back(std::move(input));
   }
   return result;
 }
 
 // -- importer ------------------------------------------------------------------------------------------------
-Importer::Importer(Source& source, const OnnxProgram::Values& values, const std::set<std::string, std::less<>>& wanted)
+Importer::Importer(Source& source, const OnnxProgram::Values& values,
+                   const std::set<std::string, std::less<>>& wanted)
     : source_(source), values_(values), wanted_(wanted) {
-  for (const auto& f : source.model->functions()) functions_[key_of(f.domain(), f.name()) + "/" + f.overload()] = &f;
+  for (const auto& f : source.model->functions())
+    functions_[key_of(f.domain(), f.name()) + "/" + f.overload()] = &f;
   for (const auto& o : source.model->opset_import()) opsets_[domain_of(o.domain())] = o.version();
 }
 
@@ -99,7 +104,8 @@ std::int64_t Importer::opset(const std::string& domain) const {
 void Importer::count_nodes(std::size_t n) {
   nodes_ += n;
   if (nodes_ > kMaxNodes)
-    throw Error(Code::ResourceExhausted, "", "", "at most " + std::to_string(kMaxNodes) + " nodes after unrolling", "more");
+    throw Error(Code::ResourceExhausted, "", "",
+                "at most " + std::to_string(kMaxNodes) + " nodes after unrolling", "more");
 }
 
 void Importer::declare_inputs(Scope& scope) {
@@ -107,10 +113,11 @@ void Importer::declare_inputs(Scope& scope) {
     Item item(graph_.placeholder(input.name, input.type.dtype, input.type.shape));
     if (wanted_.contains(input.name) && values_) {
       if (const auto value = values_(input.name)) {
-        const bool fits = value->dtype() == input.type.dtype && value->dims().size() == input.type.shape.size();
+        const bool fits =
+            value->dtype() == input.type.dtype && value->dims().size() == input.type.shape.size();
         if (!fits)
-          throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + input.name + "'", str(input.type),
-                      std::string(name(value->dtype())) + str(value->dims()));
+          throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + input.name + "'",
+                      str(input.type), std::string(name(value->dtype())) + str(value->dims()));
         if (auto k = Known::of(*value)) item.known = std::make_shared<const Known>(std::move(*k));
       }
     }
@@ -124,7 +131,8 @@ Graph Importer::run() {
   scope.graph = &graph_;
   for (const auto& t : g.initializer()) scope.initializers[t.name()] = &t;
   if (g.sparse_initializer_size() > 0)
-    throw Error(Code::Unsupported, "initializer", source_.options.model, "dense initializers", "a sparse one");
+    throw Error(Code::Unsupported, "initializer", source_.options.model, "dense initializers",
+                "a sparse one");
   declare_inputs(scope);
   for (const auto& node : g.node()) run_node(node, scope);
   for (const auto& o : g.output()) {
@@ -155,12 +163,14 @@ Item Importer::lookup(const std::string& name, Scope& scope) {
     s->items[name] = item;
     return item;
   }
-  throw Error(Code::InvalidArgument, "", "", "a value that an earlier node, an input or an initializer gives", "'" + name + "'");
+  throw Error(Code::InvalidArgument, "", "", "a value that an earlier node, an input or an initializer gives",
+              "'" + name + "'");
 }
 
 Value Importer::value(Item& item, Scope& scope) {
   if (item.kind != Item::Kind::Tensor)
-    throw Error(Code::InvalidArgument, "", "", "a tensor", item.kind == Item::Kind::Absent ? "nothing" : "a sequence");
+    throw Error(Code::InvalidArgument, "", "", "a tensor",
+                item.kind == Item::Kind::Absent ? "nothing" : "a sequence");
   if (item.value) return item.value;
   const Known& k = *item.known;
   if (k.is_static()) {
@@ -236,7 +246,8 @@ void Importer::call(const onnx::FunctionProto& f, const onnx::NodeProto& node, S
 }
 
 std::vector<Item> Importer::inline_graph(const onnx::GraphProto& g, std::vector<Item> inputs, Scope& parent) {
-  if (++depth_ > kMaxDepth) throw Error(Code::InvalidArgument, "", "", "sub-graphs less deep", "more than 64");
+  if (++depth_ > kMaxDepth)
+    throw Error(Code::InvalidArgument, "", "", "sub-graphs less deep", "more than 64");
   Scope scope;
   scope.parent = &parent;
   scope.graph = parent.graph;
@@ -245,7 +256,8 @@ std::vector<Item> Importer::inline_graph(const onnx::GraphProto& g, std::vector<
   if (static_cast<int>(inputs.size()) != g.input_size())
     throw Error(Code::InvalidArgument, "", "", std::to_string(inputs.size()) + " inputs of the sub-graph",
                 std::to_string(g.input_size()));
-  for (int i = 0; i < g.input_size(); ++i) scope.items[g.input(i).name()] = std::move(inputs[static_cast<std::size_t>(i)]);
+  for (int i = 0; i < g.input_size(); ++i)
+    scope.items[g.input(i).name()] = std::move(inputs[static_cast<std::size_t>(i)]);
   for (const auto& n : g.node()) run_node(n, scope);
   std::vector<Item> outputs;
   for (const auto& o : g.output()) outputs.push_back(lookup(o.name(), scope));
@@ -264,14 +276,16 @@ void Importer::ask_for(const Value& v, const Context& c) {
     if (!seen.insert(n).second) continue;
     if (n->is_input()) {
       const Dim count = numel(n->outputs[0].shape);
-      small = small && (!count.is_static() || count.value() <= kMaxAsked) && n->outputs[0].dtype != DType::String;
+      small =
+          small && (!count.is_static() || count.value() <= kMaxAsked) && n->outputs[0].dtype != DType::String;
       if (!wanted_.contains(n->name)) names.push_back(n->name);
     }
     for (const Value& in : n->inputs)
       if (in) stack.push_back(in.node);
   }
   if (names.empty() || !small || !seen.contains(v.node))
-    c.unsupported("a constant, or a value computed from shapes and small inputs", "'" + v.node->name + "', computed from data");
+    c.unsupported("a constant, or a value computed from shapes and small inputs",
+                  "'" + v.node->name + "', computed from data");
   throw NeedsValues{std::move(names)};
 }
 

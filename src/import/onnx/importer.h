@@ -22,13 +22,13 @@ namespace deepseek::onnx_import {
 // What an ONNX name stands for. Sequences and optionals exist only while importing.
 struct Item {
   enum class Kind : std::uint8_t { Absent, Tensor, Sequence } kind = Kind::Absent;
-  Value value;                                     // may be empty while `known` is set: made when it is asked for
+  Value value;  // may be empty while `known` is set: made when it is asked for
   std::shared_ptr<const Known> known;
   std::shared_ptr<const std::vector<Item>> sequence;
 
   Item() = default;
-  Item(Value v) : kind(Kind::Tensor), value(v) {}   // NOLINT: a value is an item
-  Item(Known k) : kind(Kind::Tensor), known(std::make_shared<const Known>(std::move(k))) {}   // NOLINT
+  Item(Value v) : kind(Kind::Tensor), value(v) {}  // NOLINT: a value is an item
+  Item(Known k) : kind(Kind::Tensor), known(std::make_shared<const Known>(std::move(k))) {}  // NOLINT
   explicit Item(std::vector<Item> s)
       : kind(Kind::Sequence), sequence(std::make_shared<const std::vector<Item>>(std::move(s))) {}
 };
@@ -46,28 +46,30 @@ class Context {
  public:
   Context(Importer& importer, const onnx::NodeProto& node, Scope& scope, std::int64_t opset);
 
-  Emit e;   // emits ops into the graph
+  Emit e;  // emits ops into the graph
   std::int64_t opset() const { return opset_; }
   const std::string& type() const { return node_.op_type(); }
 
   // -- inputs
   int inputs() const { return static_cast<int>(items_.size()); }
-  bool has(int i) const { return i < inputs() && items_[static_cast<std::size_t>(i)].kind != Item::Kind::Absent; }
-  const Item& item(int i);                          // throws when absent
-  Value in(int i);                                  // a tensor as a value
+  bool has(int i) const {
+    return i < inputs() && items_[static_cast<std::size_t>(i)].kind != Item::Kind::Absent;
+  }
+  const Item& item(int i);  // throws when absent
+  Value in(int i);          // a tensor as a value
   Value in_or(int i, Value otherwise) { return has(i) ? in(i) : otherwise; }
-  std::vector<Value> all();                         // every input, absent ones empty
+  std::vector<Value> all();  // every input, absent ones empty
   DType dtype(int i);
   Shape shape(int i);
   int rank(int i) { return static_cast<int>(shape(i).size()); }
   // The value when it is known, null otherwise; `need` asks the user for what it derives from, or throws.
   const Known* known(int i);
   const Known& need(int i);
-  std::vector<std::int64_t> need_ints(int i);       // static integers
-  Shape need_dims(int i);                           // integers that may be symbolic
-  Dim need_dim(int i);                              // of one element
+  std::vector<std::int64_t> need_ints(int i);  // static integers
+  Shape need_dims(int i);                      // integers that may be symbolic
+  Dim need_dim(int i);                         // of one element
   std::int64_t need_int(int i);
-  std::vector<double> need_reals(int i);            // of any real dtype
+  std::vector<double> need_reals(int i);  // of any real dtype
   double need_real(int i);
 
   // -- attributes
@@ -85,7 +87,7 @@ class Context {
   std::vector<std::string> attr_names() const;
   // Axes as an attribute, or as input `i` from the opset in which that came; nothing when neither is there.
   std::optional<std::vector<std::int64_t>> axes(int i);
-  int axis(std::int64_t a, int rank) const;         // checked, counted from the start
+  int axis(std::int64_t a, int rank) const;  // checked, counted from the start
 
   // -- outputs
   int outputs() const { return node_.output_size(); }
@@ -99,7 +101,7 @@ class Context {
 
   Importer& importer() { return importer_; }
   Scope& scope() { return scope_; }
-  Value value(const Item& item);                    // an item as a value, made from what is known if need be
+  Value value(const Item& item);  // an item as a value, made from what is known if need be
 
  private:
   Importer& importer_;
@@ -113,9 +115,12 @@ class Context {
 using Translate = std::function<void(Context&)>;
 class Translators {
  public:
-  void add(std::string_view type, Translate f) { table_.insert_or_assign(std::string(type), std::move(f)); }   // domain "" or "domain:Type"
+  void add(std::string_view type, Translate f) {
+    table_.insert_or_assign(std::string(type), std::move(f));
+  }  // domain "" or "domain:Type"
   const Translate* find(const std::string& key) const;
   std::size_t size() const { return table_.size(); }
+
  private:
   std::map<std::string, Translate, std::less<>> table_;
 };
@@ -144,7 +149,7 @@ struct Scope {
   Graph* graph = nullptr;
   const Bindings* bindings = nullptr;
   std::unordered_map<std::string, Item> items;
-  std::unordered_map<std::string, const onnx::TensorProto*> initializers;   // not yet used
+  std::unordered_map<std::string, const onnx::TensorProto*> initializers;  // not yet used
 };
 
 // What does not change between imports of one model.
@@ -157,13 +162,14 @@ struct Source {
   Source(std::span<const std::byte> bytes, OnnxImportOptions o);
   const Tensor& tensor(const onnx::TensorProto& proto);
   std::vector<OnnxInput> inputs();
-  std::string label(const onnx::NodeProto& node) const;   // "model: node"
+  std::string label(const onnx::NodeProto& node) const;  // "model: node"
 };
 
 class Importer {
  public:
   // `values` gives those of the inputs that are asked for; empty: none can be had.
-  Importer(Source& source, const OnnxProgram::Values& values, const std::set<std::string, std::less<>>& wanted);
+  Importer(Source& source, const OnnxProgram::Values& values,
+           const std::set<std::string, std::less<>>& wanted);
   Graph run();
 
   Source& source() { return source_; }
@@ -173,7 +179,7 @@ class Importer {
   [[noreturn]] void ask_for(const Value& v, const Context& c);
   Item lookup(const std::string& name, Scope& scope);
   Value value(Item& item, Scope& scope);
-  void count_nodes(std::size_t n);   // throws Error{ResourceExhausted} when loops unroll without end
+  void count_nodes(std::size_t n);  // throws Error{ResourceExhausted} when loops unroll without end
   std::int64_t opset(const std::string& domain) const;
 
  private:

@@ -58,10 +58,18 @@ Tensor Known::tensor() const {
     for (std::size_t i = 0; i < ints.size(); ++i) span[i] = static_cast<T>(ints[i].value());
   };
   switch (dtype) {
-    case DType::I64: store(std::int64_t{}); break;
-    case DType::U64: store(std::uint64_t{}); break;
-    case DType::I32: store(std::int32_t{}); break;
-    case DType::U32: store(std::uint32_t{}); break;
+    case DType::I64:
+      store(std::int64_t{});
+      break;
+    case DType::U64:
+      store(std::uint64_t{});
+      break;
+    case DType::I32:
+      store(std::int32_t{});
+      break;
+    case DType::U32:
+      store(std::uint32_t{});
+      break;
     default:
       for (std::int64_t i = 0; i < numel(); ++i) t.set(i, at(static_cast<std::size_t>(i)));
   }

@@ -24,8 +24,8 @@ Value join_heads(Emit& e, Value x) {
 
 // Which keys a query may see, as a mask that broadcasts with [batch, heads, queries, keys]; empty: all.
 struct Visible {
-  Value allowed;   // Bool
-  Value bias;      // added to the scores
+  Value allowed;  // Bool
+  Value bias;     // added to the scores
 };
 
 void restrict(Emit& e, Visible& v, Value allowed) {
@@ -53,8 +53,9 @@ Visible visible_keys(Context& c, const Dim& queries, const Dim& keys, const Dim&
   const Shape square{queries, keys};
   if (causal || left >= 0 || right >= 0) {
     Value offset = e.dim(past, DType::I64);
-    if (c.has(6) && !c.has(4))   // per batch
-      offset = e.reshape(e.sub(e.cast(c.in(6), DType::I64), e.dim(queries, DType::I64)), {c.shape(6).at(0), 1, 1, 1});
+    if (c.has(6) && !c.has(4))  // per batch
+      offset = e.reshape(e.sub(e.cast(c.in(6), DType::I64), e.dim(queries, DType::I64)),
+                         {c.shape(6).at(0), 1, 1, 1});
     const Value query = e.add(e.iota(square, DType::I64, 0), offset), key = e.iota(square, DType::I64, 1);
     if (causal) restrict(e, v, e.less_equal(key, query));
     if (left >= 0) restrict(e, v, e.less_equal(e.sub(query, static_cast<double>(left)), key));
@@ -95,7 +96,8 @@ void attention(Context& c) {
     k = split_heads(c, k, c.need_attr("kv_num_heads"));
     v = split_heads(c, v, c.need_attr("kv_num_heads"));
   }
-  if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4) c.bad("queries, keys and values of rank 3 or 4", str(q.type()));
+  if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4)
+    c.bad("queries, keys and values of rank 3 or 4", str(q.type()));
   Dim past = 0;
   if (c.has(4)) {
     past = c.shape(4).at(2);
@@ -110,7 +112,9 @@ void attention(Context& c) {
   const Dim groups = floordiv(q.dim(1), k.dim(1));
   const bool grouped = !(q.dim(1) == k.dim(1));
   const Shape shape{q.dim(0), q.dim(1), q.dim(2), k.dim(2)};
-  const auto shared = [&](Value x) { return grouped ? e.reshape(x, {x.dim(0), x.dim(1), 1, x.dim(2), x.dim(3)}) : x; };
+  const auto shared = [&](Value x) {
+    return grouped ? e.reshape(x, {x.dim(0), x.dim(1), 1, x.dim(2), x.dim(3)}) : x;
+  };
   const auto spread = [&](Value x) {
     return grouped ? e.reshape(x, {x.dim(0), k.dim(1), groups, x.dim(2), x.dim(3)}) : x;
   };
@@ -125,7 +129,8 @@ void attention(Context& c) {
                            c.attr_dtype("softmax_precision", scores.dtype()));
   if (mode == 2) c.out(3, Item(w.biased));
   if (mode == 3) c.out(3, Item(w.probabilities));
-  const Value y = e.reshape(e.matmul(spread(w.probabilities), shared(v)), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});
+  const Value y =
+      e.reshape(e.matmul(spread(w.probabilities), shared(v)), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});
   c.out(joined ? join_heads(e, y) : y);
 }
 
@@ -154,9 +159,11 @@ void rotary_embedding(Context& c) {
     return e.squeeze(e.slice_axis(e.reshape(turned, pairs), 4, i, i + 1), 4);
   };
   const Value a = part(0), b = part(1);
-  const Value real = e.sub(e.mul(cosine, a), e.mul(sine, b)), imaginary = e.add(e.mul(sine, a), e.mul(cosine, b));
-  Value y = interleaved ? e.reshape(e.concat({e.unsqueeze(real, 4), e.unsqueeze(imaginary, 4)}, 4), turned.shape())
-                        : e.concat({real, imaginary}, 3);
+  const Value real = e.sub(e.mul(cosine, a), e.mul(sine, b)),
+              imaginary = e.add(e.mul(sine, a), e.mul(cosine, b));
+  Value y = interleaved
+                ? e.reshape(e.concat({e.unsqueeze(real, 4), e.unsqueeze(imaginary, 4)}, 4), turned.shape())
+                : e.concat({real, imaginary}, 3);
   if (!(rotated == x.dim(3))) y = e.concat({y, e.slice_axis(x, 3, rotated, x.dim(3))}, 3);
   c.out(joined ? join_heads(e, y) : y);
 }
@@ -184,28 +191,33 @@ void linear_attention(Context& c) {
   Emit& e = c.e;
   const std::int64_t q_heads = c.need_attr("q_num_heads"), heads = c.need_attr("kv_num_heads");
   const std::string rule = c.attr_s("update_rule", "gated_delta");
-  const bool gated = rule == "gated" || rule == "gated_delta", delta = rule == "delta" || rule == "gated_delta";
-  if (!gated && !delta && rule != "linear") c.bad("update_rule linear, gated, delta or gated_delta", "'" + rule + "'");
-  if (heads < 1 || q_heads < 1 || q_heads % heads != 0) c.bad("query heads in groups per key head", std::to_string(q_heads));
+  const bool gated = rule == "gated" || rule == "gated_delta",
+             delta = rule == "delta" || rule == "gated_delta";
+  if (!gated && !delta && rule != "linear")
+    c.bad("update_rule linear, gated, delta or gated_delta", "'" + rule + "'");
+  if (heads < 1 || q_heads < 1 || q_heads % heads != 0)
+    c.bad("query heads in groups per key head", std::to_string(q_heads));
   const Value query = c.in(0);
   const auto wide = [&](Value x) { return e.cast(x, DType::F32); };
   const Value q = split_heads(c, wide(query), q_heads), k = split_heads(c, wide(c.in(1)), heads),
               v = split_heads(c, wide(c.in(2)), heads);
   const Dim batch = q.dim(0), size = q.dim(3), width = v.dim(3);
-  if (!q.dim(2).is_static() || !size.is_static()) c.unsupported("a static length and head size", str(query.type()));
+  if (!q.dim(2).is_static() || !size.is_static())
+    c.unsupported("a static length and head size", str(query.type()));
   const double given = c.attr_f("scale", 0);
   const double scale = given != 0 ? given : 1 / std::sqrt(static_cast<double>(size.value()));
-  const auto per_head = [&](int i) {   // [batch, length, heads or 1 or heads * size] -> [batch, heads, length, n]
-    const Value x = wide(c.in(i));
-    return split_heads(c, x, x.dim(2) == Dim(1) ? 1 : heads);
-  };
+  const auto per_head =
+      [&](int i) {  // [batch, length, heads or 1 or heads * size] -> [batch, heads, length, n]
+        const Value x = wide(c.in(i));
+        return split_heads(c, x, x.dim(2) == Dim(1) ? 1 : heads);
+      };
   const Value decay = gated ? per_head(4) : Value(), beta = delta ? per_head(5) : Value();
   Value state = c.has(3) ? wide(c.in(3)) : e.full({batch, heads, size, width}, 0, DType::F32);
   const std::int64_t length = q.dim(2).value();
   std::vector<Value> rows;
   for (std::int64_t t = 0; t < length; ++t) {
     c.importer().count_nodes(16);
-    const auto step = [&](Value x) { return e.slice_axis(x, 2, t, t + 1); };   // [batch, heads, 1, n]
+    const auto step = [&](Value x) { return e.slice_axis(x, 2, t, t + 1); };  // [batch, heads, 1, n]
     const Value key = e.swap_last_two(step(k));
     Value value = step(v);
     if (gated) state = e.mul(state, e.exp(e.swap_last_two(step(decay))));
@@ -223,7 +235,8 @@ void linear_attention(Context& c) {
 void causal_conv(Context& c) {
   Emit& e = c.e;
   const Value x = c.in(0), w = c.in(1);
-  if (x.rank() != 3 || w.rank() != 3) c.bad("an input and a weight of rank 3", str(x.type()) + " and " + str(w.type()));
+  if (x.rank() != 3 || w.rank() != 3)
+    c.bad("an input and a weight of rank 3", str(x.type()) + " and " + str(w.type()));
   const Dim before = w.dim(2) - 1;
   const Value padded = c.has(3) ? e.concat({c.in(3), x}, 2) : e.pad(x, {0, 0, before}, {0, 0, 0});
   if (!x.dim(1).is_static()) c.unsupported("a static number of channels", x.dim(1).str());
@@ -251,7 +264,8 @@ void swiglu(Context& c) {
 void flex_attention(Context& c) {
   Emit& e = c.e;
   const Value q = c.in(0), k = c.in(1), v = c.in(2);
-  if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4) c.bad("queries, keys and values of rank 4", str(q.type()));
+  if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4)
+    c.bad("queries, keys and values of rank 4", str(q.type()));
   if (!q.dim(3).is_static()) c.unsupported("a static head size", q.dim(3).str());
   const double scale = c.attr_f("scale", 1 / std::sqrt(static_cast<double>(q.dim(3).value())));
   const DType precision = c.attr_dtype("softmax_precision", compute_type(q.dtype()));
@@ -268,7 +282,8 @@ void flex_attention(Context& c) {
     return e.cast(c.value(results[0]), precision);
   };
   const Value p = through("prob_mod", e.softmax(through("score_mod", scores), -1));
-  const Value y = e.matmul(e.reshape(p, {q.dim(0), k.dim(1), groups, q.dim(2), k.dim(2)}), shared(e.cast(v, precision)));
+  const Value y =
+      e.matmul(e.reshape(p, {q.dim(0), k.dim(1), groups, q.dim(2), k.dim(2)}), shared(e.cast(v, precision)));
   c.out(e.cast(e.reshape(y, {q.dim(0), q.dim(1), q.dim(2), v.dim(3)}), v.dtype()));
 }
 

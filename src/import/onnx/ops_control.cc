@@ -19,7 +19,8 @@ std::optional<bool> truth(Context& c, const Item& item) {
     k = made ? &*made : nullptr;
   }
   if (!k) return std::nullopt;
-  if (k->numel() != 1 || k->dtype != DType::Bool || !k->is_static()) c.bad("a condition: one bool", std::string(name(k->dtype)) + str(k->dims));
+  if (k->numel() != 1 || k->dtype != DType::Bool || !k->is_static())
+    c.bad("a condition: one bool", std::string(name(k->dtype)) + str(k->dims));
   return k->ints[0].value() != 0;
 }
 
@@ -28,7 +29,8 @@ Item known_bool(bool v) { return Item(Known::scalar(DType::Bool, v)); }
 
 void branch(Context& c) {
   const Known& condition = c.need(0);
-  if (condition.numel() != 1 || condition.dtype != DType::Bool) c.bad("one bool", std::string(name(condition.dtype)));
+  if (condition.numel() != 1 || condition.dtype != DType::Bool)
+    c.bad("one bool", std::string(name(condition.dtype)));
   const auto& graph = c.attr_graph(condition.ints[0].value() != 0 ? "then_branch" : "else_branch");
   const auto outputs = c.importer().inline_graph(graph, {}, c.scope());
   if (static_cast<int>(outputs.size()) < c.outputs())
@@ -44,10 +46,12 @@ Value stacked(Context& c, const std::vector<Value>& parts, int axis, const onnx:
     return c.e.concat(rows, axis < 0 ? axis + parts[0].rank() + 1 : axis);
   }
   const auto& t = declared.type().tensor_type();
-  if (!declared.type().has_tensor_type() || !t.has_shape()) c.unsupported("a declared type for an output of no iterations", "none");
+  if (!declared.type().has_tensor_type() || !t.has_shape())
+    c.unsupported("a declared type for an output of no iterations", "none");
   Shape shape;
   for (const auto& d : t.shape().dim()) {
-    if (!d.has_dim_value() || d.dim_value() < 0) c.unsupported("static dims for an output of no iterations", "others");
+    if (!d.has_dim_value() || d.dim_value() < 0)
+      c.unsupported("static dims for an output of no iterations", "others");
     shape.emplace_back(d.dim_value());
   }
   shape.insert(shape.begin() + (axis < 0 ? axis + static_cast<int>(shape.size()) + 1 : axis), Dim(0));
@@ -78,7 +82,8 @@ void loop(Context& c) {
     inputs.insert(inputs.end(), state.begin(), state.end());
     auto outputs = c.importer().inline_graph(body, std::move(inputs), c.scope());
     going = outputs[0];
-    for (int k = 0; k < states; ++k) state[static_cast<std::size_t>(k)] = outputs[static_cast<std::size_t>(1 + k)];
+    for (int k = 0; k < states; ++k)
+      state[static_cast<std::size_t>(k)] = outputs[static_cast<std::size_t>(1 + k)];
     for (int k = 0; k < scans; ++k)
       rows[static_cast<std::size_t>(k)].push_back(c.value(outputs[static_cast<std::size_t>(1 + states + k)]));
   }
@@ -91,7 +96,8 @@ void loop(Context& c) {
 std::int64_t static_extent(Context& c, const Value& x, int axis) {
   const Dim& d = x.dim(axis);
   if (!d.is_static()) c.unsupported("a static number of iterations", d.str());
-  if (d.value() > kMaxUnrolled) c.unsupported("at most " + std::to_string(kMaxUnrolled) + " iterations", d.str());
+  if (d.value() > kMaxUnrolled)
+    c.unsupported("at most " + std::to_string(kMaxUnrolled) + " iterations", d.str());
   return d.value();
 }
 
@@ -100,11 +106,12 @@ struct ScanShape {
   Ints input_axes, output_axes, input_directions, output_directions;
 };
 
-std::vector<Item> run_scan(Context& c, const onnx::GraphProto& body, const ScanShape& s, std::vector<Item> state,
-                           const std::vector<Value>& xs) {
+std::vector<Item> run_scan(Context& c, const onnx::GraphProto& body, const ScanShape& s,
+                           std::vector<Item> state, const std::vector<Value>& xs) {
   const std::int64_t trips = xs.empty() ? 0 : static_extent(c, xs[0], static_cast<int>(s.input_axes[0]));
   for (std::size_t k = 0; k < xs.size(); ++k)
-    if (!(xs[k].dim(static_cast<int>(s.input_axes[k])) == Dim(trips))) c.bad("scan inputs of one length", str(xs[k].type()));
+    if (!(xs[k].dim(static_cast<int>(s.input_axes[k])) == Dim(trips)))
+      c.bad("scan inputs of one length", str(xs[k].type()));
   std::vector<std::vector<Value>> rows(static_cast<std::size_t>(s.outputs));
   for (std::int64_t i = 0; i < trips; ++i) {
     std::vector<Item> inputs = state;
@@ -114,21 +121,23 @@ std::vector<Item> run_scan(Context& c, const onnx::GraphProto& body, const ScanS
       inputs.emplace_back(c.e.squeeze(c.e.slice_axis(xs[k], axis, at, at + 1), axis));
     }
     auto outputs = c.importer().inline_graph(body, std::move(inputs), c.scope());
-    for (int k = 0; k < s.states; ++k) state[static_cast<std::size_t>(k)] = outputs[static_cast<std::size_t>(k)];
+    for (int k = 0; k < s.states; ++k)
+      state[static_cast<std::size_t>(k)] = outputs[static_cast<std::size_t>(k)];
     for (int k = 0; k < s.outputs; ++k)
       rows[static_cast<std::size_t>(k)].push_back(c.value(outputs[static_cast<std::size_t>(s.states + k)]));
   }
   for (int k = 0; k < s.outputs; ++k) {
     auto& r = rows[static_cast<std::size_t>(k)];
     if (s.output_directions[static_cast<std::size_t>(k)] != 0) std::reverse(r.begin(), r.end());
-    state.emplace_back(stacked(c, r, static_cast<int>(s.output_axes[static_cast<std::size_t>(k)]), body.output(s.states + k)));
+    state.emplace_back(stacked(c, r, static_cast<int>(s.output_axes[static_cast<std::size_t>(k)]),
+                               body.output(s.states + k)));
   }
   return state;
 }
 
 void scan(Context& c) {
   const auto& body = c.attr_graph("body");
-  const bool batched = c.opset() < 9;   // a sequence_lens input and a leading batch axis
+  const bool batched = c.opset() < 9;  // a sequence_lens input and a leading batch axis
   const int first = batched ? 1 : 0;
   ScanShape s;
   s.inputs = static_cast<int>(c.need_attr("num_scan_inputs"));
@@ -139,13 +148,16 @@ void scan(Context& c) {
   if (batched && c.has(0)) c.unsupported("sequences of one length", "sequence_lens");
   const auto list = [&](const char* name, int n) {
     Ints v = c.attr_ints(name, Ints(static_cast<std::size_t>(n), 0));
-    if (static_cast<int>(v.size()) != n) c.bad(std::to_string(n) + " entries of " + name, std::to_string(v.size()));
+    if (static_cast<int>(v.size()) != n)
+      c.bad(std::to_string(n) + " entries of " + name, std::to_string(v.size()));
     return v;
   };
   s.input_axes = batched ? Ints(static_cast<std::size_t>(s.inputs), 0) : list("scan_input_axes", s.inputs);
   s.input_directions = list(batched ? "directions" : "scan_input_directions", s.inputs);
-  s.output_axes = batched ? Ints(static_cast<std::size_t>(s.outputs), 0) : list("scan_output_axes", s.outputs);
-  s.output_directions = batched ? Ints(static_cast<std::size_t>(s.outputs), 0) : list("scan_output_directions", s.outputs);
+  s.output_axes =
+      batched ? Ints(static_cast<std::size_t>(s.outputs), 0) : list("scan_output_axes", s.outputs);
+  s.output_directions =
+      batched ? Ints(static_cast<std::size_t>(s.outputs), 0) : list("scan_output_directions", s.outputs);
   std::vector<Item> state;
   std::vector<Value> xs;
   for (int i = 0; i < s.states; ++i) state.push_back(c.item(first + i));
@@ -158,7 +170,9 @@ void scan(Context& c) {
   }
   const std::int64_t batch = static_extent(c, xs[0], 0);
   std::vector<std::vector<Value>> results(static_cast<std::size_t>(s.states + s.outputs));
-  const auto row = [&](const Value& v, std::int64_t b) { return c.e.squeeze(c.e.slice_axis(v, 0, b, b + 1), 0); };
+  const auto row = [&](const Value& v, std::int64_t b) {
+    return c.e.squeeze(c.e.slice_axis(v, 0, b, b + 1), 0);
+  };
   for (std::int64_t b = 0; b < batch; ++b) {
     std::vector<Item> one_state;
     std::vector<Value> one;
@@ -167,7 +181,8 @@ void scan(Context& c) {
     const auto outputs = run_scan(c, body, s, std::move(one_state), one);
     for (std::size_t k = 0; k < outputs.size(); ++k) results[k].push_back(c.value(outputs[k]));
   }
-  for (int i = 0; i < c.outputs(); ++i) c.out(i, Item(stacked(c, results[static_cast<std::size_t>(i)], 0, body.output(i))));
+  for (int i = 0; i < c.outputs(); ++i)
+    c.out(i, Item(stacked(c, results[static_cast<std::size_t>(i)], 0, body.output(i))));
 }
 
 }  // namespace

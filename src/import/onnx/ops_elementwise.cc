@@ -91,8 +91,9 @@ Value cast(Context& c, DType to) {
 void where(Context& c) { c.out(c.e.select(c.in(0), c.in(1), c.in(2))); }
 
 void is_inf(Context& c) {
-  c.out(c.e.op("is_inf", {c.in(0)},
-               {{"positive", c.attr("detect_positive", 1) != 0}, {"negative", c.attr("detect_negative", 1) != 0}}));
+  c.out(c.e.op(
+      "is_inf", {c.in(0)},
+      {{"positive", c.attr("detect_positive", 1) != 0}, {"negative", c.attr("detect_negative", 1) != 0}}));
 }
 
 void mean(Context& c) { c.out(c.e.div(folded(c, "add"), c.inputs())); }
@@ -130,20 +131,56 @@ void dropout(Context& c) {
 }  // namespace
 
 void add_elementwise(Translators& t) {
-  for (const auto& [onnx, ours] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"Abs", "abs"}, {"Acos", "acos"}, {"Acosh", "acosh"}, {"Asin", "asin"}, {"Asinh", "asinh"},
-           {"Atan", "atan"}, {"Atanh", "atanh"}, {"Ceil", "ceil"}, {"Cos", "cos"}, {"Cosh", "cosh"}, {"Erf", "erf"},
-           {"Exp", "exp"}, {"Floor", "floor"}, {"HardSwish", "hard_swish"}, {"IsNaN", "is_nan"}, {"Log", "log"},
-           {"Mish", "mish"}, {"Neg", "neg"}, {"Not", "logical_not"}, {"BitwiseNot", "bit_not"},
-           {"Reciprocal", "reciprocal"}, {"Relu", "relu"}, {"Round", "round"}, {"Sigmoid", "sigmoid"},
-           {"Sign", "sign"}, {"Sin", "sin"}, {"Sinh", "sinh"}, {"Softsign", "softsign"},
-           {"Softplus", "softplus"}, {"Sqrt", "sqrt"}, {"Tan", "tan"}, {"Tanh", "tanh"}})
+  for (const auto& [onnx, ours] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"Abs", "abs"},
+                                                                  {"Acos", "acos"},
+                                                                  {"Acosh", "acosh"},
+                                                                  {"Asin", "asin"},
+                                                                  {"Asinh", "asinh"},
+                                                                  {"Atan", "atan"},
+                                                                  {"Atanh", "atanh"},
+                                                                  {"Ceil", "ceil"},
+                                                                  {"Cos", "cos"},
+                                                                  {"Cosh", "cosh"},
+                                                                  {"Erf", "erf"},
+                                                                  {"Exp", "exp"},
+                                                                  {"Floor", "floor"},
+                                                                  {"HardSwish", "hard_swish"},
+                                                                  {"IsNaN", "is_nan"},
+                                                                  {"Log", "log"},
+                                                                  {"Mish", "mish"},
+                                                                  {"Neg", "neg"},
+                                                                  {"Not", "logical_not"},
+                                                                  {"BitwiseNot", "bit_not"},
+                                                                  {"Reciprocal", "reciprocal"},
+                                                                  {"Relu", "relu"},
+                                                                  {"Round", "round"},
+                                                                  {"Sigmoid", "sigmoid"},
+                                                                  {"Sign", "sign"},
+                                                                  {"Sin", "sin"},
+                                                                  {"Sinh", "sinh"},
+                                                                  {"Softsign", "softsign"},
+                                                                  {"Softplus", "softplus"},
+                                                                  {"Sqrt", "sqrt"},
+                                                                  {"Tan", "tan"},
+                                                                  {"Tanh", "tanh"}})
     t.add(onnx, unary(ours));
-  for (const auto& [onnx, ours] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Equal", "equal"}, {"Less", "less"},
-           {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
-           {"And", "logical_and"}, {"Or", "logical_or"}, {"Xor", "logical_xor"}, {"BitwiseAnd", "bit_and"},
-           {"BitwiseOr", "bit_or"}, {"BitwiseXor", "bit_xor"}})
+  for (const auto& [onnx, ours] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"Add", "add"},
+                                                                  {"Sub", "sub"},
+                                                                  {"Mul", "mul"},
+                                                                  {"Div", "div"},
+                                                                  {"Equal", "equal"},
+                                                                  {"Less", "less"},
+                                                                  {"LessOrEqual", "less_equal"},
+                                                                  {"Greater", "greater"},
+                                                                  {"GreaterOrEqual", "greater_equal"},
+                                                                  {"And", "logical_and"},
+                                                                  {"Or", "logical_or"},
+                                                                  {"Xor", "logical_xor"},
+                                                                  {"BitwiseAnd", "bit_and"},
+                                                                  {"BitwiseOr", "bit_or"},
+                                                                  {"BitwiseXor", "bit_xor"}})
     t.add(onnx, binary(ours));
   t.add("Sum", variadic("add"));
   t.add("Max", variadic("maximum"));
@@ -151,7 +188,8 @@ void add_elementwise(Translators& t) {
   t.add("Mean", mean);
   t.add("Elu", with_attrs("elu", {{"alpha", "alpha", 1}}));
   t.add("Celu", with_attrs("celu", {{"alpha", "alpha", 1}}));
-  t.add("Selu", with_attrs("selu", {{"alpha", "alpha", 1.67326319217681884765625}, {"gamma", "gamma", 1.05070102214813232421875}}));
+  t.add("Selu", with_attrs("selu", {{"alpha", "alpha", 1.67326319217681884765625},
+                                    {"gamma", "gamma", 1.05070102214813232421875}}));
   t.add("LeakyRelu", with_attrs("leaky_relu", {{"alpha", "slope", 0.01}}));
   t.add("ThresholdedRelu", with_attrs("thresholded_relu", {{"alpha", "alpha", 1}}));
   t.add("HardSigmoid", with_attrs("hard_sigmoid", {{"alpha", "alpha", 0.2}, {"beta", "beta", 0.5}}));
@@ -161,7 +199,8 @@ void add_elementwise(Translators& t) {
   t.add("Clip", clip);
   t.add("Cast", [](Context& c) { c.out(cast(c, dtype_of(c.need_attr("to")))); });
   t.add("CastLike", [](Context& c) { c.out(cast(c, c.dtype(1))); });
-  t.add("BitCast", [](Context& c) { c.out(c.e.op("bitcast", {c.in(0)}, {{"dtype", dtype_of(c.need_attr("to"))}})); });
+  t.add("BitCast",
+        [](Context& c) { c.out(c.e.op("bitcast", {c.in(0)}, {{"dtype", dtype_of(c.need_attr("to"))}})); });
   t.add("Where", where);
   t.add("IsInf", is_inf);
   t.add("Swish", swish);

@@ -21,7 +21,8 @@ void gather(Context& c) {
 
 void gather_elements(Context& c) {
   const Value x = c.in(0);
-  c.out(c.e.op("gather_elements", {x, indices(c, 1)}, {{"axis", std::int64_t{c.axis(c.attr("axis", 0), x.rank())}}}));
+  c.out(c.e.op("gather_elements", {x, indices(c, 1)},
+               {{"axis", std::int64_t{c.axis(c.attr("axis", 0), x.rank())}}}));
 }
 
 void gather_nd(Context& c) {
@@ -60,7 +61,8 @@ void topk(Context& c) {
 void reverse_sequence(Context& c) {
   Emit& e = c.e;
   const Value x = c.in(0);
-  const int batch = c.axis(c.attr("batch_axis", 1), x.rank()), time = c.axis(c.attr("time_axis", 0), x.rank());
+  const int batch = c.axis(c.attr("batch_axis", 1), x.rank()),
+            time = c.axis(c.attr("time_axis", 0), x.rank());
   const Value lengths = e.along_axis(e.cast(c.in(1), DType::I64), batch, x.rank());
   const Value at = e.iota(x.shape(), DType::I64, time);
   const Value mirrored = e.sub(e.sub(lengths, 1), at);
@@ -72,7 +74,7 @@ void reverse_sequence(Context& c) {
 // Each operand is brought to one axis per label; two at a time become a batched matrix product.
 struct Operand {
   Value x;
-  std::string labels;   // one letter per axis; an ellipsis has letters of its own
+  std::string labels;  // one letter per axis; an ellipsis has letters of its own
 };
 
 bool contains(const std::string& s, char l) { return s.find(l) != std::string::npos; }
@@ -148,7 +150,7 @@ void einsum(Context& c) {
   const std::size_t arrow = equation.find("->");
   std::string left = equation.substr(0, arrow);
   std::vector<Operand> operands;
-  std::string ellipsis;   // letters for its axes, from the longest
+  std::string ellipsis;  // letters for its axes, from the longest
   std::size_t begin = 0;
   std::vector<std::string> terms;
   while (begin <= left.size()) {
@@ -156,7 +158,8 @@ void einsum(Context& c) {
     terms.push_back(left.substr(begin, comma - begin));
     begin = comma + 1;
   }
-  if (static_cast<int>(terms.size()) != c.inputs()) c.bad(std::to_string(terms.size()) + " inputs", std::to_string(c.inputs()));
+  if (static_cast<int>(terms.size()) != c.inputs())
+    c.bad(std::to_string(terms.size()) + " inputs", std::to_string(c.inputs()));
   for (int i = 0; i < c.inputs(); ++i) {
     std::string labels = terms[static_cast<std::size_t>(i)];
     const Value x = c.in(i);

@@ -31,7 +31,8 @@ Value negative_log_likelihood(Context& c, Value log_p, Value target, Value weigh
     counted = e.op("not_equal", {target, ignored});
     target = e.select(counted, target, 0);
   }
-  Value loss = e.neg(e.squeeze(e.op("gather_elements", {log_p, e.unsqueeze(target, 1)}, {{"axis", std::int64_t{1}}}), 1));
+  Value loss = e.neg(
+      e.squeeze(e.op("gather_elements", {log_p, e.unsqueeze(target, 1)}, {{"axis", std::int64_t{1}}}), 1));
   Value weight;
   if (weights) weight = e.gather(weights, target, 0);
   if (ignores) weight = e.select(counted, weight ? weight : e.full(target.shape(), 1, loss.dtype()), 0);
@@ -61,7 +62,8 @@ Optimised optimised(Context& c, int kinds) {
 void adagrad(Context& c) {
   Emit& e = c.e;
   const Optimised o = optimised(c, 3);
-  const double decay = c.attr_f("decay_factor", 0), norm = c.attr_f("norm_coefficient", 0), epsilon = c.attr_f("epsilon", 0);
+  const double decay = c.attr_f("decay_factor", 0), norm = c.attr_f("norm_coefficient", 0),
+               epsilon = c.attr_f("epsilon", 0);
   for (int i = 0; i < o.count; ++i) {
     const Value x = c.in(2 + i), gradient = c.in(2 + o.count + i), squares = c.in(2 + 2 * o.count + i);
     const Value rate = e.div(o.rate, e.add(e.mul(e.cast(o.step, o.rate.dtype()), decay), 1));
@@ -75,7 +77,8 @@ void adagrad(Context& c) {
 void momentum(Context& c) {
   Emit& e = c.e;
   const Optimised o = optimised(c, 3);
-  const double alpha = c.attr_f("alpha", 0), beta = c.attr_f("beta", 0), norm = c.attr_f("norm_coefficient", 0);
+  const double alpha = c.attr_f("alpha", 0), beta = c.attr_f("beta", 0),
+               norm = c.attr_f("norm_coefficient", 0);
   const std::string mode = c.attr_s("mode", "standard");
   for (int i = 0; i < o.count; ++i) {
     const Value x = c.in(2 + i), gradient = c.in(2 + o.count + i), v = c.in(2 + 2 * o.count + i);
@@ -93,7 +96,8 @@ void momentum(Context& c) {
 void adam(Context& c) {
   Emit& e = c.e;
   const Optimised o = optimised(c, 4);
-  const double alpha = c.attr_f("alpha", 0.9), beta = c.attr_f("beta", 0.999), epsilon = c.attr_f("epsilon", 1e-8);
+  const double alpha = c.attr_f("alpha", 0.9), beta = c.attr_f("beta", 0.999),
+               epsilon = c.attr_f("epsilon", 1e-8);
   const double norm = c.attr_f("norm_coefficient", 0), after = c.attr_f("norm_coefficient_post", 0);
   for (int i = 0; i < o.count; ++i) {
     const Value x = c.in(2 + i), gradient = c.in(2 + o.count + i);

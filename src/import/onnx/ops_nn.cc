@@ -22,7 +22,8 @@ void gemm(Context& c) {
 }  // namespace
 
 Value convolve(Context& c, Value x, Value w, Value bias) {
-  if (x.rank() < 3 || w.rank() != x.rank()) c.bad("an input and a kernel of one rank, 3 or more", str(x.type()) + " and " + str(w.type()));
+  if (x.rank() < 3 || w.rank() != x.rank())
+    c.bad("an input and a kernel of one rank, 3 or more", str(x.type()) + " and " + str(w.type()));
   const Windows v = read_windows(c, x, Shape(w.shape().begin() + 2, w.shape().end()));
   const Value y = c.e.op("conv", {x, w},
                          {{"strides", v.strides},
@@ -53,10 +54,13 @@ Value transposed_kernel(Context& c, Value w, std::int64_t groups) {
 void conv_transpose(Context& c) {
   const Value x = c.in(0), w = c.in(1);
   const std::int64_t groups = c.attr("group", 1);
-  if (x.rank() < 3 || w.rank() != x.rank() || groups < 1) c.bad("an input and a kernel of one rank, 3 or more", str(x.type()) + " and " + str(w.type()));
+  if (x.rank() < 3 || w.rank() != x.rank() || groups < 1)
+    c.bad("an input and a kernel of one rank, 3 or more", str(x.type()) + " and " + str(w.type()));
   const auto n = static_cast<std::size_t>(x.rank() - 2);
-  const Ints taps = spatial_list(c, "kernel_shape", static_dims(Shape(w.shape().begin() + 2, w.shape().end())));
-  const Ints strides = spatial_list(c, "strides", Ints(n, 1)), dilations = spatial_list(c, "dilations", Ints(n, 1));
+  const Ints taps =
+      spatial_list(c, "kernel_shape", static_dims(Shape(w.shape().begin() + 2, w.shape().end())));
+  const Ints strides = spatial_list(c, "strides", Ints(n, 1)),
+             dilations = spatial_list(c, "dilations", Ints(n, 1));
   const Ints extra = spatial_list(c, "output_padding", Ints(n, 0));
   Ints begin(n, 0), end(n, 0);
   const std::string auto_pad = c.attr_s("auto_pad", "NOTSET");
@@ -66,9 +70,11 @@ void conv_transpose(Context& c) {
     if (!wanted.empty() && wanted.size() != n) c.bad("an output_shape of the spatial dims", str(wanted));
     for (std::size_t i = 0; i < n; ++i) {
       const Dim& d = x.dim(static_cast<int>(i) + 2);
-      if (!d.is_static()) c.unsupported("static spatial dims with " + (same ? auto_pad : "output_shape"), d.str());
+      if (!d.is_static())
+        c.unsupported("static spatial dims with " + (same ? auto_pad : "output_shape"), d.str());
       const std::int64_t target = wanted.empty() ? d.value() * strides[i] : wanted[i];
-      const std::int64_t total = strides[i] * (d.value() - 1) + extra[i] + (taps[i] - 1) * dilations[i] + 1 - target;
+      const std::int64_t total =
+          strides[i] * (d.value() - 1) + extra[i] + (taps[i] - 1) * dilations[i] + 1 - target;
       const std::int64_t half = total >= 0 ? total / 2 : 0, rest = total >= 0 ? total - half : total;
       begin[i] = auto_pad == "SAME_UPPER" || total < 0 ? half : rest;
       end[i] = auto_pad == "SAME_UPPER" || total < 0 ? rest : half;
@@ -95,7 +101,7 @@ void conv_transpose(Context& c) {
 
 // -- normalisations ------------------------------------------------------------------------------------------
 struct Moments {
-  Value mean, variance;   // with the reduced axes at size 1
+  Value mean, variance;  // with the reduced axes at size 1
 };
 Moments moments(Emit& e, Value x, const Ints& axes) {
   const Value mean = e.mean(x, axes, true);
@@ -117,21 +123,24 @@ void batch_norm(Context& c) {
   if (c.attr("training_mode", 0) != 0) {
     const Moments m = moments(e, x, axes_except(x.rank(), 1));
     const auto running = [&](Value old, Value now) {
-      return e.add(e.mul(old, momentum), e.mul(e.cast(e.reshape(now, old.shape()), old.dtype()), 1 - momentum));
+      return e.add(e.mul(old, momentum),
+                   e.mul(e.cast(e.reshape(now, old.shape()), old.dtype()), 1 - momentum));
     };
     c.out(1, Item(running(mean, m.mean)));
     c.out(2, Item(running(variance, m.variance)));
     mean = e.reshape(m.mean, scale.shape());
     variance = e.reshape(m.variance, scale.shape());
   }
-  c.out(e.op("batch_norm", {x, scale, bias, mean, variance}, {{"axis", std::int64_t{1}}, {"epsilon", epsilon}}));
+  c.out(e.op("batch_norm", {x, scale, bias, mean, variance},
+             {{"axis", std::int64_t{1}}, {"epsilon", epsilon}}));
 }
 
 void instance_norm(Context& c) {
   Emit& e = c.e;
   const Value x = c.in(0);
   if (x.rank() < 3) c.bad("rank 3 or more", str(x.type()));
-  const Value y = e.cast(normalised(e, e.widen(x), axes_range(2, x.rank()), c.attr_f("epsilon", 1e-5)), x.dtype());
+  const Value y =
+      e.cast(normalised(e, e.widen(x), axes_range(2, x.rank()), c.attr_f("epsilon", 1e-5)), x.dtype());
   c.out(e.add(e.mul(y, e.along_axis(c.in(1), 1, x.rank())), e.along_axis(c.in(2), 1, x.rank())));
 }
 
@@ -146,7 +155,8 @@ void layer_norm(Context& c) {
 void rms_norm(Context& c) {
   const Value x = c.in(0);
   const int axis = c.axis(c.attr("axis", -1), x.rank());
-  c.out(c.e.op("rms_norm", {x, c.in(1)}, {{"axis", std::int64_t{axis}}, {"epsilon", c.attr_f("epsilon", 1e-5)}}));
+  c.out(c.e.op("rms_norm", {x, c.in(1)},
+               {{"axis", std::int64_t{axis}}, {"epsilon", c.attr_f("epsilon", 1e-5)}}));
 }
 
 void group_norm(Context& c) {
@@ -161,7 +171,7 @@ void group_norm(Context& c) {
   Value y = e.reshape(normalised(e, e.reshape(e.widen(x), split), {2}, c.attr_f("epsilon", 1e-5)), x.shape());
   y = e.cast(y, x.dtype());
   const auto channels = [&](Value v) {
-    if (c.opset() < 21)   // one number per group
+    if (c.opset() < 21)  // one number per group
       v = e.reshape(e.broadcast_to(e.reshape(v, {groups, 1}), {groups, per_group}), {x.dim(1)});
     return e.along_axis(v, 1, x.rank());
   };
@@ -193,7 +203,8 @@ void lrn(Context& c) {
     const Value part = e.slice_axis(padded, 1, i, x.dim(1) + Dim(i));
     total = total ? e.add(total, part) : part;
   }
-  const Value base = e.add(e.mul(total, c.attr_f("alpha", 1e-4) / static_cast<double>(size)), c.attr_f("bias", 1));
+  const Value base =
+      e.add(e.mul(total, c.attr_f("alpha", 1e-4) / static_cast<double>(size)), c.attr_f("bias", 1));
   c.out(e.div(x, e.pow(base, c.attr_f("beta", 0.75))));
 }
 

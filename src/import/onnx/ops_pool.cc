@@ -10,7 +10,8 @@ Ints spatial_list(Context& c, const char* name, Ints otherwise) {
   Ints list = c.attr_ints(name, std::move(otherwise));
   if (list.size() != n) c.bad(std::to_string(n) + " entries of " + name, str(list));
   for (const std::int64_t v : list)
-    if (v < 0 || v > (std::int64_t{1} << 31)) c.bad(std::string(name) + " that are not negative and fit 31 bits", str(list));
+    if (v < 0 || v > (std::int64_t{1} << 31))
+      c.bad(std::string(name) + " that are not negative and fit 31 bits", str(list));
   return list;
 }
 
@@ -51,7 +52,8 @@ Windows read_windows(Context& c, Value x, const Shape& taps) {
     const std::int64_t room = d.value() + w.low[i] + w.high[i] - reach;
     if (room < 0) continue;
     std::int64_t positions = (room + w.strides[i] - 1) / w.strides[i] + 1;
-    if ((positions - 1) * w.strides[i] >= d.value() + w.low[i]) --positions;   // starts in the padding after the end
+    if ((positions - 1) * w.strides[i] >= d.value() + w.low[i])
+      --positions;  // starts in the padding after the end
     w.extra[i] = std::max<std::int64_t>((positions - 1) * w.strides[i] - room, 0);
   }
   return w;
@@ -62,7 +64,11 @@ namespace {
 Attrs pool_attrs(const Windows& w) {
   Ints high = w.high;
   for (std::size_t i = 0; i < high.size(); ++i) high[i] += w.extra[i];
-  return {{"window", w.taps}, {"strides", w.strides}, {"pad_low", w.low}, {"pad_high", high}, {"dilation", w.dilations}};
+  return {{"window", w.taps},
+          {"strides", w.strides},
+          {"pad_low", w.low},
+          {"pad_high", high},
+          {"dilation", w.dilations}};
 }
 
 Windows windows_of(Context& c, Value x) {
@@ -137,7 +143,8 @@ void max_unpool(Context& c) {
     shape = c.need_dims(2);
   } else {
     const auto n = static_cast<std::size_t>(x.rank() - 2);
-    const Ints taps = spatial_list(c, "kernel_shape", Ints(n, 1)), strides = spatial_list(c, "strides", Ints(n, 1));
+    const Ints taps = spatial_list(c, "kernel_shape", Ints(n, 1)),
+               strides = spatial_list(c, "strides", Ints(n, 1));
     const Ints pads = spatial_list(c, "pads", Ints(2 * n, 0));
     for (std::size_t i = 0; i < n; ++i)
       shape.push_back((x.shape()[i + 2] - 1) * Dim(strides[i]) + Dim(taps[i] - pads[i] - pads[i + n]));
@@ -146,15 +153,17 @@ void max_unpool(Context& c) {
   Shape inner{x.dim(0), x.dim(1)};
   if (c.has(2)) {
     const auto n = static_cast<std::size_t>(x.rank() - 2);
-    const Ints taps = spatial_list(c, "kernel_shape", Ints(n, 1)), strides = spatial_list(c, "strides", Ints(n, 1));
+    const Ints taps = spatial_list(c, "kernel_shape", Ints(n, 1)),
+               strides = spatial_list(c, "strides", Ints(n, 1));
     const Ints pads = spatial_list(c, "pads", Ints(2 * n, 0));
     for (std::size_t i = 0; i < n; ++i)
       inner.push_back((x.shape()[i + 2] - 1) * Dim(strides[i]) + Dim(taps[i] - pads[i] - pads[i + n]));
   } else {
     inner = shape;
   }
-  const Value flat = e.op("scatter_elements", {e.full({numel(inner)}, 0, x.dtype()), e.flatten(indices), e.flatten(x)},
-                          {{"axis", std::int64_t{0}}});
+  const Value flat =
+      e.op("scatter_elements", {e.full({numel(inner)}, 0, x.dtype()), e.flatten(indices), e.flatten(x)},
+           {{"axis", std::int64_t{0}}});
   Value y = e.reshape(flat, inner);
   if (!(inner == shape)) {
     Shape high;

@@ -12,15 +12,24 @@ struct Range {
 };
 std::optional<Range> integer_range(DType t) {
   switch (t) {
-    case DType::U8: return Range{0, 255};
-    case DType::I8: return Range{-128, 127};
-    case DType::U16: return Range{0, 65535};
-    case DType::I16: return Range{-32768, 32767};
-    case DType::U4: return Range{0, 15};
-    case DType::I4: return Range{-8, 7};
-    case DType::U2: return Range{0, 3};
-    case DType::I2: return Range{-2, 1};
-    default: return std::nullopt;
+    case DType::U8:
+      return Range{0, 255};
+    case DType::I8:
+      return Range{-128, 127};
+    case DType::U16:
+      return Range{0, 65535};
+    case DType::I16:
+      return Range{-32768, 32767};
+    case DType::U4:
+      return Range{0, 15};
+    case DType::I4:
+      return Range{-8, 7};
+    case DType::U2:
+      return Range{0, 3};
+    case DType::I2:
+      return Range{-2, 1};
+    default:
+      return std::nullopt;
   }
 }
 
@@ -62,7 +71,8 @@ void quantize_linear(Context& c) {
   const Value zero = c.has(2) ? spread(c, c.in(2), x) : Value();
   if (integer_range(t)) return c.out(to_integer(e, ratio, zero, t));
   const double limit = t == DType::F8E4M3 ? 448 : t == DType::F8E5M2 ? 57344 : 6;
-  if (t != DType::F8E4M3 && t != DType::F8E5M2 && t != DType::F4E2M1) c.unsupported("a quantised type", std::string(name(t)));
+  if (t != DType::F8E4M3 && t != DType::F8E5M2 && t != DType::F4E2M1)
+    c.unsupported("a quantised type", std::string(name(t)));
   const bool saturate = c.attr("saturate", 1) != 0 || t == DType::F4E2M1;
   c.out(e.cast(saturate ? e.op("clamp", {ratio, e.like(-limit, ratio), e.like(limit, ratio)}) : ratio, t));
 }
@@ -70,7 +80,8 @@ void quantize_linear(Context& c) {
 void dequantize_linear(Context& c) {
   Emit& e = c.e;
   const Value x = c.in(0), scale = c.in(1);
-  const DType t = c.attr("output_dtype", 0) != 0 ? c.attr_dtype("output_dtype", scale.dtype()) : scale.dtype();
+  const DType t =
+      c.attr("output_dtype", 0) != 0 ? c.attr_dtype("output_dtype", scale.dtype()) : scale.dtype();
   const DType wide = t == DType::F64 ? DType::F64 : DType::F32;
   Value y = e.cast(x, wide);
   if (c.has(2) && is_integer(x.dtype())) y = e.sub(y, e.cast(spread(c, c.in(2), x), wide));
@@ -104,7 +115,8 @@ Value centred(Context& c, Value x, int zero, int axis) {
 Value requantised(Context& c, Value total, Value ratio, int zero, DType otherwise) {
   Emit& e = c.e;
   const Value real = e.mul(e.cast(total, DType::F32), ratio);
-  return to_integer(e, real, c.has(zero) ? e.reshape(c.in(zero), {}) : Value(), c.has(zero) ? c.dtype(zero) : otherwise);
+  return to_integer(e, real, c.has(zero) ? e.reshape(c.in(zero), {}) : Value(),
+                    c.has(zero) ? c.dtype(zero) : otherwise);
 }
 
 Value scalar_or(Emit& e, Value v, int axis, int rank) {
@@ -118,8 +130,9 @@ void qlinear_matmul(Context& c) {
   const Value a = c.in(0), b = c.in(3);
   const Value total = e.matmul(centred(c, a, 2, a.rank() - 2), centred(c, b, 5, b.rank() - 1));
   const int rank = total.rank();
-  const Value ratio = e.div(e.mul(scalar_or(e, c.in(1), rank - 2, rank), scalar_or(e, c.in(4), rank - 1, rank)),
-                            scalar_or(e, c.in(6), rank - 1, rank));
+  const Value ratio =
+      e.div(e.mul(scalar_or(e, c.in(1), rank - 2, rank), scalar_or(e, c.in(4), rank - 1, rank)),
+            scalar_or(e, c.in(6), rank - 1, rank));
   c.out(requantised(c, total, ratio, 7, a.dtype()));
 }
 
@@ -137,7 +150,9 @@ void matmul_integer(Context& c) {
   c.out(c.e.matmul(centred(c, a, 2, a.rank() - 2), centred(c, b, 3, b.rank() - 1)));
 }
 
-void conv_integer(Context& c) { c.out(convolve(c, centred(c, c.in(0), 2, 1), centred(c, c.in(1), 3, 0), {})); }
+void conv_integer(Context& c) {
+  c.out(convolve(c, centred(c, c.in(0), 2, 1), centred(c, c.in(1), 3, 0), {}));
+}
 
 }  // namespace
 

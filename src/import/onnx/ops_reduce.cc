@@ -11,7 +11,7 @@ struct Reduced {
   Value x;
   Ints axes;
   bool keepdims;
-  bool nothing;   // no axes given and noop_with_empty_axes: only the elementwise part is done
+  bool nothing;  // no axes given and noop_with_empty_axes: only the elementwise part is done
 };
 
 Reduced reduced(Context& c) {
@@ -50,8 +50,12 @@ Translate composed(std::string name, Step pre, Step post) {
 
 Value same(Emit&, Value x) { return x; }
 Value square(Emit& e, Value x) { return e.mul(x, x); }
-Value log(Emit& e, Value x) { return is_float(x.dtype()) ? e.log(x) : e.cast(e.log(e.cast(x, DType::F64)), x.dtype()); }
-Value sqrt(Emit& e, Value x) { return is_float(x.dtype()) ? e.sqrt(x) : e.cast(e.sqrt(e.cast(x, DType::F64)), x.dtype()); }
+Value log(Emit& e, Value x) {
+  return is_float(x.dtype()) ? e.log(x) : e.cast(e.log(e.cast(x, DType::F64)), x.dtype());
+}
+Value sqrt(Emit& e, Value x) {
+  return is_float(x.dtype()) ? e.sqrt(x) : e.cast(e.sqrt(e.cast(x, DType::F64)), x.dtype());
+}
 Value absolute(Emit& e, Value x) { return e.abs(x); }
 
 void log_sum_exp(Context& c) {
@@ -85,7 +89,9 @@ Translate softmax_like(Value (*f)(Emit&, Value, int)) {
 }
 
 Value softmax(Emit& e, Value x, int axis) { return e.op("softmax", {x}, {{"axis", std::int64_t{axis}}}); }
-Value log_softmax(Emit& e, Value x, int axis) { return e.op("log_softmax", {x}, {{"axis", std::int64_t{axis}}}); }
+Value log_softmax(Emit& e, Value x, int axis) {
+  return e.op("log_softmax", {x}, {{"axis", std::int64_t{axis}}});
+}
 Value hardmax(Emit& e, Value x, int axis) {
   const Value top = e.op("argmax", {x}, {{"axis", std::int64_t{axis}}, {"keepdims", true}});
   return e.cast(e.equal(e.iota(x.shape(), DType::I64, axis), top), x.dtype());

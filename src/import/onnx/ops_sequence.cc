@@ -15,7 +15,8 @@ std::size_t position(Context& c, int i, std::size_t limit) {
   const std::int64_t given = c.need_int(i);
   const auto size = static_cast<std::int64_t>(limit);
   const std::int64_t at = given < 0 ? given + size : given;
-  if (at < 0 || at >= size) c.bad("a position in a sequence of " + std::to_string(limit), std::to_string(given));
+  if (at < 0 || at >= size)
+    c.bad("a position in a sequence of " + std::to_string(limit), std::to_string(given));
   return static_cast<std::size_t>(at);
 }
 
@@ -83,7 +84,8 @@ void split(Context& c) {
   std::vector<Item> items;
   std::int64_t start = 0;
   for (const std::int64_t size : sizes) {
-    if (size < 0 || size > extent - start) c.bad("sizes that add up to " + std::to_string(extent), str(sizes));
+    if (size < 0 || size > extent - start)
+      c.bad("sizes that add up to " + std::to_string(extent), str(sizes));
     Value part = c.e.slice_axis(x, axis, start, start + size);
     if (!c.has(1) && c.attr("keepdims", 1) == 0) part = c.e.squeeze(part, axis);
     items.emplace_back(part);

@@ -134,9 +134,11 @@ Dim bound(const Dim& v, const Dim& n, bool up, bool is_end) {
   const auto sign = compare(v, Dim(0));
   const Dim low = !up && is_end ? Dim(-1) : Dim(0);
   const Dim high = up ? n : n - Dim(1);
-  if (v.is_static() && v.value() < 0 && n.is_static() && v.value() < -n.value()) return low;   // far values overflow
-  const Dim at = sign && *sign < 0 ? (v.is_static() && v.value() < -(std::int64_t{1} << 40) ? low : n + v) : v;
-  if (v.is_static() && v.value() > std::int64_t{1} << 30 && !n.is_static()) return high;   // "to the end"
+  if (v.is_static() && v.value() < 0 && n.is_static() && v.value() < -n.value())
+    return low;  // far values overflow
+  const Dim at =
+      sign && *sign < 0 ? (v.is_static() && v.value() < -(std::int64_t{1} << 40) ? low : n + v) : v;
+  if (v.is_static() && v.value() > std::int64_t{1} << 30 && !n.is_static()) return high;  // "to the end"
   return min(max(at, low), high);
 }
 
@@ -151,7 +153,8 @@ void slice(Context& c) {
   if (!inputs) axes = c.attr_ints("axes", axes);
   const Ints steps = inputs && c.has(4) ? c.need_ints(4) : Ints(starts.size(), 1);
   if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
-    c.bad("as many starts as ends, axes and steps", str(starts) + ", " + str(ends) + ", " + str(axes) + ", " + str(steps));
+    c.bad("as many starts as ends, axes and steps",
+          str(starts) + ", " + str(ends) + ", " + str(axes) + ", " + str(steps));
   Shape low(static_cast<std::size_t>(x.rank()), Dim(0)), high = x.shape();
   Ints by(static_cast<std::size_t>(x.rank()), 1);
   for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -206,7 +209,7 @@ void constant_of_shape(Context& c) {
   const auto value = c.attr_tensor("value");
   if (value && value->numel() != 1) c.bad("a value of one element", str(value->dims()));
   const Value v = value ? c.e.constant(value->reshaped({})) : c.e.scalar(0, DType::F32);
-  if (is_static(shape)) numel(static_dims(shape));   // throws on overflow
+  if (is_static(shape)) numel(static_dims(shape));  // throws on overflow
   c.out(c.e.broadcast_to(v, shape));
 }
 
@@ -246,7 +249,10 @@ void pad(Context& c) {
     high[static_cast<std::size_t>(axes[i])] = pads[i + axes.size()];
   }
   if (mode != "constant" || (c.opset() >= 11 && !c.has(2)) || c.known(2) || c.opset() < 11) {
-    const double value = mode != "constant" ? 0 : c.opset() < 11 ? c.attr_f("value", 0) : c.has(2) ? c.need_real(2) : 0;
+    const double value = mode != "constant" ? 0
+                         : c.opset() < 11   ? c.attr_f("value", 0)
+                         : c.has(2)         ? c.need_real(2)
+                                            : 0;
     return c.out(c.e.op("pad", {x}, {{"low", low}, {"high", high}, {"mode", mode}, {"value", value}}));
   }
   const Value inside = c.e.pad(c.e.full(x.shape(), 1, DType::Bool), low, high);
@@ -259,7 +265,8 @@ void depth_to_space(Context& c) {
   if (x.rank() != 4 || b < 1) c.bad("a rank-4 input and a positive blocksize", str(x.type()));
   const Dim depth = floordiv(x.dim(1), Dim(b * b));
   const bool crd = c.attr_s("mode", "DCR") == "CRD";
-  const Shape inner = crd ? Shape{x.dim(0), depth, b, b, x.dim(2), x.dim(3)} : Shape{x.dim(0), b, b, depth, x.dim(2), x.dim(3)};
+  const Shape inner = crd ? Shape{x.dim(0), depth, b, b, x.dim(2), x.dim(3)}
+                          : Shape{x.dim(0), b, b, depth, x.dim(2), x.dim(3)};
   const Value y = c.e.transpose(c.e.reshape(x, inner), crd ? Ints{0, 1, 4, 2, 5, 3} : Ints{0, 3, 4, 1, 5, 2});
   c.out(c.e.reshape(y, {x.dim(0), depth, x.dim(2) * Dim(b), x.dim(3) * Dim(b)}));
 }
@@ -270,7 +277,8 @@ void space_to_depth(Context& c) {
   if (x.rank() != 4 || b < 1) c.bad("a rank-4 input and a positive blocksize", str(x.type()));
   const Dim h = floordiv(x.dim(2), Dim(b)), w = floordiv(x.dim(3), Dim(b));
   const bool crd = c.attr_s("mode", "DCR") == "CRD";
-  const Value y = c.e.transpose(c.e.reshape(x, {x.dim(0), x.dim(1), h, b, w, b}), crd ? Ints{0, 1, 3, 5, 2, 4} : Ints{0, 3, 5, 1, 2, 4});
+  const Value y = c.e.transpose(c.e.reshape(x, {x.dim(0), x.dim(1), h, b, w, b}),
+                                crd ? Ints{0, 1, 3, 5, 2, 4} : Ints{0, 3, 5, 1, 2, 4});
   c.out(c.e.reshape(y, {x.dim(0), x.dim(1) * Dim(b * b), h, w}));
 }
 
@@ -290,7 +298,8 @@ void eye_like(Context& c) {
   const Shape shape = c.shape(0);
   if (shape.size() != 2) c.bad("a matrix", str(shape));
   const Value row = c.e.iota(shape, DType::I64, 0), column = c.e.iota(shape, DType::I64, 1);
-  c.out(c.e.cast(c.e.equal(c.e.add(row, static_cast<double>(c.attr("k", 0))), column), c.attr_dtype("dtype", c.dtype(0))));
+  c.out(c.e.cast(c.e.equal(c.e.add(row, static_cast<double>(c.attr("k", 0))), column),
+                 c.attr_dtype("dtype", c.dtype(0))));
 }
 
 void one_hot(Context& c) {
@@ -301,7 +310,8 @@ void one_hot(Context& c) {
   const Value index = c.e.unsqueeze(c.e.select(c.e.less(given, 0), c.e.add(given, size), given), axis);
   Shape shape = given.shape();
   shape.insert(shape.begin() + axis, depth);
-  const Value off = c.e.reshape(c.e.slice_axis(values, 0, 0, 1), {}), on = c.e.reshape(c.e.slice_axis(values, 0, 1, 2), {});
+  const Value off = c.e.reshape(c.e.slice_axis(values, 0, 0, 1), {}),
+              on = c.e.reshape(c.e.slice_axis(values, 0, 1, 2), {});
   c.out(c.e.select(c.e.equal(index, c.e.iota(shape, DType::I64, axis)), on, off));
 }
 

@@ -14,7 +14,7 @@ struct OnnxProgram::State {
   Source source;
   std::vector<OnnxInput> inputs;
   std::set<std::string, std::less<>> wanted;
-  std::map<std::string, std::shared_ptr<const Graph>> graphs;   // by the bytes of the values
+  std::map<std::string, std::shared_ptr<const Graph>> graphs;  // by the bytes of the values
 
   State(std::span<const std::byte> model, OnnxImportOptions options) : source(model, std::move(options)) {
     inputs = source.inputs();

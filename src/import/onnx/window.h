@@ -6,8 +6,8 @@
 namespace deepseek::onnx_import {
 
 struct Windows {
-  Ints taps, strides, dilations, low, high;   // by spatial dim
-  Ints extra;   // beyond the padding, where ceil_mode lets the last window hang over
+  Ints taps, strides, dilations, low, high;  // by spatial dim
+  Ints extra;  // beyond the padding, where ceil_mode lets the last window hang over
 };
 
 // A list attribute with one entry per spatial dim; throws when it has another length.
