@@ -35,7 +35,7 @@ class Assembler {
   Assembled finish(const Phase& phase) {
     for (const Stmt& s : phase.prefix) emit(s);
     if (phase.parallel) {
-      code_.grid = phase.parallel->extent;
+      code_.grid = phase.grid();
       code_.grid_variable = fresh();
       if (code_.grid_variable == 0) code_.grid_variable = fresh();  // 0 means none
       bind(phase.parallel->var, code_.grid_variable, depth());

@@ -96,6 +96,18 @@ Stmt Phase::whole() const {
   return block(std::move(all));
 }
 
+Expr Phase::grid() const {
+  if (!parallel) return 1;
+  std::vector<Var> from;
+  std::vector<Expr> to;
+  for (const Stmt& s : prefix)
+    if (const Let* let = as<Let>(s)) {
+      to.push_back(substitute(let->value, from, to));
+      from.push_back(let->var);
+    }
+  return substitute(parallel->extent, from, to);
+}
+
 std::vector<Phase> phases(const Program& p) {
   const Block* top = as<Block>(p.body);
   const std::vector<Stmt> stmts = top ? top->stmts : std::vector<Stmt>{p.body};
