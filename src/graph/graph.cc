@@ -38,7 +38,8 @@ std::string Graph::unique(std::string name) {
 
 Value Graph::placeholder(std::string name, DType dtype, Shape shape, Role role) {
   if (names_.contains(name))
-    throw Error(Code::InvalidArgument, "placeholder", source_, "a name that is not taken", "'" + name + "' again");
+    throw Error(Code::InvalidArgument, "placeholder", source_, "a name that is not taken",
+                "'" + name + "' again");
   auto node = std::make_unique<Node>();
   node->name = unique(std::move(name));
   node->outputs = {Type{dtype, std::move(shape)}};
@@ -95,7 +96,8 @@ void Graph::output(std::string name, Value value) {
   check(static_cast<bool>(value), "an output is a value of the graph");
   for (const Output& o : outputs_)
     if (o.name == name)
-      throw Error(Code::InvalidArgument, "output", source_, "a name that is not taken", "'" + name + "' again");
+      throw Error(Code::InvalidArgument, "output", source_, "a name that is not taken",
+                  "'" + name + "' again");
   outputs_.push_back({std::move(name), value});
 }
 
@@ -163,8 +165,8 @@ void Graph::sort() {
       const Node* input = node->inputs[next++].node;
       if (!input || marks[input] == Mark::Done) continue;
       if (marks[input] == Mark::Open)
-        throw Error(Code::InvalidArgument, std::string(input->op_name()), input->source, "a graph without cycles",
-                    "'" + input->name + "' depends on itself");
+        throw Error(Code::InvalidArgument, std::string(input->op_name()), input->source,
+                    "a graph without cycles", "'" + input->name + "' depends on itself");
       marks[input] = Mark::Open;
       stack.emplace_back(input, 0);
     }
@@ -195,7 +197,8 @@ Graph Graph::clone() const {
     map[n.get()] = twin.get();
     copy.nodes_.push_back(std::move(twin));
   }
-  for (const Output& o : outputs_) copy.outputs_.push_back({o.name, Value{map.at(o.value.node), o.value.index}});
+  for (const Output& o : outputs_)
+    copy.outputs_.push_back({o.name, Value{map.at(o.value.node), o.value.index}});
   copy.names_ = names_;
   copy.source_ = source_;
   copy.equalities = equalities;
@@ -213,7 +216,8 @@ void Graph::verify() const {
     for (const Value& v : n->inputs) {
       if (!v) continue;
       if (!seen.contains(v.node)) fail(*n, "inputs defined before their use", "a later or foreign node");
-      if (v.index < 0 || v.index >= static_cast<int>(v.node->outputs.size())) fail(*n, "an existing output", "none");
+      if (v.index < 0 || v.index >= static_cast<int>(v.node->outputs.size()))
+        fail(*n, "an existing output", "none");
     }
     if (n->op) {
       Node again = *n;
@@ -227,7 +231,8 @@ void Graph::verify() const {
     seen.insert(n.get());
   }
   for (const Output& o : outputs_)
-    if (!seen.contains(o.value.node)) throw Error(Code::Internal, "output", "", "a node of the graph", o.name);
+    if (!seen.contains(o.value.node))
+      throw Error(Code::Internal, "output", "", "a node of the graph", o.name);
 }
 
 }  // namespace deepseek
