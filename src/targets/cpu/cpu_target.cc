@@ -84,7 +84,7 @@ class CpuTarget final : public Target {
     std::size_t workspaces = 0;
     for (const loops::Param& param : p.params) workspaces += param.access == loops::Access::Workspace;
     return std::make_shared<CpuKernel>(
-        load_object(object, kName, static_cast<int>(codegen::phases(p).size())), workspaces);
+        load_object(object, kName, static_cast<int>(loops::phases(p).size())), workspaces);
   }
 
   CpuIsa isa_;

@@ -14,6 +14,7 @@ using llvm::Function;
 using llvm::FunctionType;
 using loops::as;
 using loops::Expr;
+using loops::Phase;
 using loops::Program;
 using loops::Stmt;
 
@@ -126,34 +127,8 @@ void emit_extents(llvm::Module& module, const Machine& machine, const Program& p
 
 }  // namespace
 
-Stmt Phase::whole() const {
-  std::vector<Stmt> all = prefix;
-  all.push_back(body);
-  return loops::block(std::move(all));
-}
-
-std::vector<Phase> phases(const Program& p) {
-  std::vector<Stmt> top;
-  if (const auto* block = as<loops::Block>(p.body))
-    top = block->stmts;
-  else if (p.body)
-    top = {p.body};
-  std::vector<Phase> result;
-  std::vector<Stmt> prefix;
-  for (const Stmt& s : top) {
-    if (as<loops::Let>(s) || as<loops::Alloc>(s)) {
-      prefix.push_back(s);
-      continue;
-    }
-    const auto* f = as<loops::For>(s);
-    const bool divided = f && (f->kind == loops::LoopKind::Parallel || f->kind == loops::LoopKind::Block);
-    result.push_back({prefix, s, divided ? f : nullptr});
-  }
-  return result;
-}
-
 void emit_program(llvm::Module& module, const Machine& machine, const Program& p) {
-  const std::vector<Phase> all = phases(p);
+  const std::vector<Phase> all = loops::phases(p);
   for (std::size_t i = 0; i < all.size(); ++i)
     emit_phase(module, machine, p, all[i], p.name + "_phase" + std::to_string(i));
   emit_extents(module, machine, p, all);
