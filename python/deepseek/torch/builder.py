@@ -21,7 +21,7 @@ import torch
 from torch import fx
 
 Scalar: TypeAlias = bool | int | float
-Operand: TypeAlias = Value | Scalar
+Operand: TypeAlias = Value | Scalar | str  # the text is a symbolic size
 Result: TypeAlias = Value | tuple[Value | None, ...]
 Rule: TypeAlias = Callable[..., Result]
 
@@ -112,11 +112,11 @@ class Builder:
         return value if value.dtype == dtype else self.op("cast", value, dtype=dtype)
 
     def tensor(self, value: Operand, dtype: str) -> Value:
-        """A tensor or number as a Value of that dtype."""
+        """A tensor, a number or a size as a Value of that dtype."""
         if isinstance(value, (bool, int, float)):
             return self.constant(value, dtype)
         if isinstance(value, str):
-            raise Unsupported("a size used as a number")
+            return self.op("dim_value", dim=[value], dtype=dtype)
         return self.cast(value, dtype)
 
     def promoted(self, x: Operand, y: Operand) -> tuple[Value, Value]:

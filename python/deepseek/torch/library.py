@@ -1,15 +1,14 @@
 """Operators of our own in PyTorch's dispatcher, and the decompositions that AOT Autograd traces with.
 
-PyTorch's backward of max pooling and of attention take by-products of the forward pass (positions of the
-maxima, sums of exponentials) that a fused forward does not have. `deepseek::max_pool2d_backward` and
-`deepseek::attention_backward` work from the inputs alone. They also run in PyTorch, where a piece falls
-back to it.
+PyTorch's backward of attention takes a by-product of its forward pass, sums of exponentials, that a fused
+forward does not have. `deepseek::attention_backward` works from the inputs alone; it also runs in PyTorch,
+where a piece falls back to it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,29 +18,9 @@ aten = torch.ops.aten
 
 _library = torch.library.Library("deepseek", "DEF")
 _library.define(
-    "max_pool2d_backward(Tensor dy, Tensor x, SymInt[] kernel, SymInt[] stride, SymInt[] padding, "
-    "SymInt[] dilation, bool ceil_mode) -> Tensor"
-)
-_library.define(
     "attention_backward(Tensor dy, Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale) "
     "-> (Tensor, Tensor, Tensor)"
 )
-
-
-@torch.library.impl(_library, "max_pool2d_backward", "CompositeExplicitAutograd")
-def _max_pool2d_backward(
-    dy: torch.Tensor,
-    x: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-) -> torch.Tensor:
-    geometry = (kernel, stride, padding, dilation, ceil_mode)
-    _, indices = aten.max_pool2d_with_indices(x, *geometry)
-    gradient: torch.Tensor = aten.max_pool2d_with_indices_backward(dy, x, *geometry, indices)
-    return gradient
 
 
 @torch.library.impl(_library, "attention_backward", "CompositeExplicitAutograd")
@@ -65,11 +44,6 @@ def _attention_backward(
     return gradients
 
 
-@torch.library.register_fake("deepseek::max_pool2d_backward", lib=_library)
-def _max_pool2d_backward_fake(dy: torch.Tensor, x: torch.Tensor, *geometry: Any) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
 @torch.library.register_fake("deepseek::attention_backward", lib=_library)
 def _attention_backward_fake(
     dy: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any
@@ -77,7 +51,6 @@ def _attention_backward_fake(
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-MAX_POOL_BACKWARD = torch.ops.deepseek.max_pool2d_backward.default
 ATTENTION_BACKWARD = torch.ops.deepseek.attention_backward.default
 
 # What we compile whole, as one op, although PyTorch could take it apart.
@@ -97,20 +70,6 @@ WHOLE = (
     aten.tril.default,
     aten.triu.default,
 )
-
-
-def _max_pool_gradient(
-    dy: torch.Tensor,
-    x: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: torch.Tensor,
-) -> torch.Tensor:
-    gradient: torch.Tensor = MAX_POOL_BACKWARD(dy, x, kernel, stride, padding, dilation, ceil_mode)
-    return gradient
 
 
 def _attention_gradient(
@@ -152,7 +111,6 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
     for op in WHOLE:
         table.pop(op, None)
-    table[aten.max_pool2d_with_indices_backward.default] = _max_pool_gradient
     table[aten._scaled_dot_product_flash_attention_for_cpu_backward.default] = _attention_gradient
     table[aten.native_dropout.default] = _dropout
     return table

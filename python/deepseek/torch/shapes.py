@@ -66,6 +66,17 @@ def dims(values: Iterable[int | torch.SymInt]) -> list[Dim]:
     return [dim(value) for value in values]
 
 
+def product(sizes: Iterable[Dim]) -> Dim:
+    """How many elements a box of these sizes has."""
+    known, symbolic = 1, []
+    for size in sizes:
+        if isinstance(size, int):
+            known *= size
+        else:
+            symbolic.append(f"({size})")
+    return "*".join([*symbolic, str(known)]) if symbolic else known
+
+
 def python_source(value: int | torch.SymInt) -> str:
     """A Python expression over the symbols' names with the size's value."""
     return _text(expression(value), python=True)

@@ -7,16 +7,16 @@ from typing import Any
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, rule
-from deepseek.torch.shapes import Dim, Unsupported
+from deepseek.torch.shapes import Dim
 
 import torch
 
 aten = torch.ops.aten
 
 
-def filled(b: Builder, shape: Sequence[Dim], value: Scalar, dtype: str) -> Value:
-    if isinstance(value, str):
-        raise Unsupported("a size used as a number")
+def filled(b: Builder, shape: Sequence[Dim], value: Scalar | str, dtype: str) -> Value:
+    if isinstance(value, str):  # a size
+        return b.broadcast(b.tensor(value, dtype), shape)
     return b.op("full", shape=list(shape), value=float(value), dtype=dtype)
 
 

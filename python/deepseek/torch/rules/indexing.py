@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, axis, rule
-from deepseek.torch.rules.norms import count_of
-from deepseek.torch.shapes import Dim, Unsupported
+from deepseek.torch.shapes import Dim, Unsupported, product
 
 import torch
 
@@ -43,22 +42,19 @@ def index(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
     position = _from_front(b, picks[0], x.shape[first])
     for i, pick in zip(at[1:], picks[1:], strict=True):
         size = x.shape[i]
-        assert isinstance(size, int)
         dtype = position.dtype
         position = b.op(
-            "add", b.op("mul", position, b.constant(size, dtype)), b.cast(_from_front(b, pick, size), dtype)
+            "add", b.op("mul", position, b.tensor(size, dtype)), b.cast(_from_front(b, pick, size), dtype)
         )
-    flat = count_of(x.shape[first : last + 1])
+    flat = product(x.shape[first : last + 1])
     x = b.reshape(x, [*x.shape[:first], flat, *x.shape[last + 1 :]])
     return b.op("gather", x, position, axis=first)
 
 
 def _from_front(b: Builder, index: Value, size: Dim) -> Value:
     """Positions that may count from the end, counted from the front."""
-    if not isinstance(size, int):
-        raise Unsupported("positions in a symbolic dim")
     negative = b.op("less", index, b.constant(0, index.dtype))
-    return b.op("select", negative, b.op("add", index, b.constant(size, index.dtype)), index)
+    return b.op("select", negative, b.op("add", index, b.tensor(size, index.dtype)), index)
 
 
 @rule(aten.scatter.src, aten.scatter.value, aten.scatter_add.default)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, rule
-from deepseek.torch.shapes import Dim, Unsupported
+from deepseek.torch.shapes import Dim, Unsupported, product
 
 import torch
 
@@ -16,15 +16,6 @@ aten = torch.ops.aten
 def channels(x: Value, rank: int) -> list[Dim]:
     """Shape in which a vector over channels broadcasts over [N, C, ...]."""
     return [x.shape[0]] + [1] * (rank - 2)
-
-
-def count_of(sizes: Sequence[Dim]) -> int:
-    count = 1
-    for size in sizes:
-        if not isinstance(size, int):
-            raise Unsupported("a mean over a symbolic dim")
-        count *= size
-    return count
 
 
 def moments(b: Builder, x: Value, over: Sequence[int]) -> tuple[Value, Value, Value]:
@@ -43,11 +34,7 @@ def layer_norm(
     b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value | None, ...]:
     axis = len(x.shape) - len(shape)
-    y = b.op("layer_norm", x, weight, bias, axis=axis, epsilon=eps)
-    if not (b.uses(1) or b.uses(2)):
-        return y, None, None
-    mean, _, variance = moments(b, x, range(axis, len(x.shape)))
-    return y, mean, inverse_deviation(b, variance, eps)
+    return b.ops("layer_norm", x, weight, bias, axis=axis, epsilon=eps)
 
 
 @rule(aten._native_batch_norm_legit_no_training.default)
@@ -61,9 +48,7 @@ def batch_norm_inference(
     momentum: float,
     eps: float,
 ) -> tuple[Value | None, ...]:
-    ones = b.broadcast(b.constant(1, mean.dtype), mean.shape) if weight is None else weight
-    zeros = b.broadcast(b.constant(0, mean.dtype), mean.shape) if bias is None else bias
-    return b.op("batch_norm", x, ones, zeros, mean, variance, epsilon=eps), None, None
+    return b.op("batch_norm", x, weight, bias, mean, variance, epsilon=eps), None, None
 
 
 @rule(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.no_stats)
@@ -77,22 +62,13 @@ def batch_norm_training(
     assert isinstance(eps, float)
     if not training:
         raise Unsupported("batch normalisation that updates statistics it does not use")
-    rank = len(x.shape)
-    over = [0, *range(2, rank)]
-    mean, centred, variance = moments(b, x, over)
-    scale = inverse_deviation(b, variance, eps)
-    y = b.op("mul", centred, scale)
-    if weight is not None:
-        y = b.op("mul", y, b.reshape(weight, channels(weight, rank)))
-    if bias is not None:
-        y = b.op("add", y, b.reshape(bias, channels(bias, rank)))
-    size = [x.shape[1]]
-    mean, scale, variance = b.reshape(mean, size), b.reshape(scale, size), b.reshape(variance, size)
+    y, mean, variance, scale = b.ops("batch_norm_training", x, weight, bias, epsilon=eps)
     results: tuple[Value | None, ...] = (y, mean, scale)
     old_mean, old_variance = running
     if isinstance(old_mean, Value) and isinstance(old_variance, Value):
-        count = count_of([x.shape[i] for i in over])
-        unbiased = b.op("mul", variance, b.constant(count / max(count - 1, 1), variance.dtype))
+        count = b.tensor(product([x.shape[0], *x.shape[2:]]), variance.dtype)
+        bessel = b.op("div", count, b.op("sub", count, b.constant(1, count.dtype)))
+        unbiased = b.op("mul", variance, bessel)
         results += (_blend(b, old_mean, mean, momentum), _blend(b, old_variance, unbiased, momentum))
     return results
 

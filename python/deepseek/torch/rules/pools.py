@@ -49,13 +49,15 @@ def max_pool(
     dilation: Sequence[int] = (1,),
     ceil_mode: bool = False,
 ) -> tuple[Value | None, ...]:
-    if b.uses(1):
-        raise Unsupported("positions of the maxima of a pool")
     count = 2 if b.node is not None and b.node.target is aten.max_pool2d_with_indices.default else 3
     attrs = window(x, b.shape(0)[-count:], kernel, stride, padding, dilation)
     if ceil_mode and any(not isinstance(size, int) for size in x.shape[-count:]):
         raise Unsupported("ceil_mode over a symbolic dim")
-    return batched(b, x, count, "max_pool", attrs, b.shape(0)), None
+    if not b.uses(1):
+        return batched(b, x, count, "max_pool", attrs, b.shape(0)), None
+    lacks_batch = len(x.shape) == count + 1
+    y, indices = b.ops("max_pool_with_indices", b.reshape(x, [1, *x.shape]) if lacks_batch else x, **attrs)
+    return b.reshape(y, b.shape(0)), b.reshape(indices, b.shape(1))
 
 
 def batched(

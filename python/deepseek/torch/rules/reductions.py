@@ -8,7 +8,7 @@ from typing import Any
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axes, axis, rule
 from deepseek.torch.rules.elementwise import truth
-from deepseek.torch.shapes import INTEGER_NAMES, Unsupported
+from deepseek.torch.shapes import product
 
 import torch
 
@@ -43,38 +43,23 @@ def prod(
 
 @rule(aten.any.default, aten.any.dim, aten.any.dims)
 def any_(b: Builder, x: Value, along: Any = None, keepdim: bool = False) -> Value:
-    counts = reduce(b, "max", b.cast(truth(b, x), "uint8"), axes(along, len(x.shape)), keepdim)
-    return b.cast(counts, "bool")
+    return b.cast(reduce(b, "any", truth(b, x), axes(along, len(x.shape)), keepdim), b.dtype())
 
 
 @rule(aten.all.default, aten.all.dim, aten.all.dims)
 def all_(b: Builder, x: Value, along: Any = None, keepdim: bool = False) -> Value:
-    counts = reduce(b, "min", b.cast(truth(b, x), "uint8"), axes(along, len(x.shape)), keepdim)
-    return b.cast(counts, "bool")
+    return b.cast(reduce(b, "all", truth(b, x), axes(along, len(x.shape)), keepdim), b.dtype())
 
 
 @rule(aten.var.correction, aten.var_mean.correction)
 def variance(
     b: Builder, x: Value, along: Any = None, *, correction: Scalar | None = None, keepdim: bool = False
 ) -> Value | tuple[Value, Value]:
-    rank = len(x.shape)
-    over = axes(along, rank)
-    count = 1
-    for i in over:
-        size = x.shape[i]
-        if not isinstance(size, int):
-            raise Unsupported("variance over a symbolic dim")
-        count *= size
-    mean = b.op("mean", x, axes=over, keepdims=True)
-    centred = b.op("sub", x, mean)
-    total = b.op("sum", b.op("mul", centred, centred), axes=over, keepdims=keepdim)
-    freedom = count - (1 if correction is None else correction)
-    if freedom <= 0:
-        raise Unsupported("variance of one element")
-    result = b.op("mul", total, b.constant(1.0 / freedom, x.dtype))
+    over = {"axes": axes(along, len(x.shape)), "keepdims": keepdim}
+    result = b.op("var", x, correction=float(1 if correction is None else correction), **over)
     if b.node is not None and b.node.target is aten.var.correction:
         return result
-    return result, b.reshape(mean, b.shape(1))
+    return result, b.op("mean", x, **over)
 
 
 @rule(aten.argmax.default, aten.argmin.default)
@@ -82,18 +67,9 @@ def argmax(b: Builder, x: Value, along: int | None = None, keepdim: bool = False
     assert b.node is not None
     name = "argmax" if b.node.target is aten.argmax.default else "argmin"
     if along is None:
-        x, along = b.reshape(x, [dim_product(b, x)]), 0
+        x, along = b.reshape(x, [product(x.shape)]), 0
     position = b.op(name, x, axis=axis(along, len(x.shape)), keepdims=keepdim)
     return b.reshape(b.cast(position, "int64"), b.shape())
-
-
-def dim_product(b: Builder, x: Value) -> int:
-    count = 1
-    for size in x.shape:
-        if not isinstance(size, int):
-            raise Unsupported("flattening symbolic dims")
-        count *= size
-    return count
 
 
 @rule(aten.max.dim, aten.min.dim)
@@ -134,7 +110,3 @@ def softmax(b: Builder, x: Value, along: int, half_to_float: bool = False) -> Va
     assert b.node is not None
     name = "softmax" if b.node.target is aten._softmax.default else "log_softmax"
     return b.op(name, b.cast(x, b.dtype()), axis=axis(along, len(x.shape)))
-
-
-def is_integer(x: Value) -> bool:
-    return x.dtype in INTEGER_NAMES or x.dtype == "bool"

@@ -10,7 +10,7 @@ from deepseek.torch import library as _library  # registers torch.ops.deepseek
 from deepseek.torch.builder import Builder, axis, rule
 from deepseek.torch.rules.contractions import attention_scale, convolution_inputs
 from deepseek.torch.rules.creation import filled
-from deepseek.torch.rules.norms import channels, count_of
+from deepseek.torch.rules.norms import channels
 from deepseek.torch.rules.pools import window
 from deepseek.torch.rules.reductions import reduce
 from deepseek.torch.shapes import Dim, Unsupported
@@ -18,7 +18,6 @@ from deepseek.torch.shapes import Dim, Unsupported
 import torch
 
 aten = torch.ops.aten
-MAX_POOL_BACKWARD = _library.MAX_POOL_BACKWARD
 ATTENTION_BACKWARD = _library.ATTENTION_BACKWARD
 
 
@@ -55,7 +54,7 @@ def _untransposed_weight(b: Builder, dw: Value, weight: Value, groups: int) -> V
     return b.op("reverse", dw, axes=list(range(2, len(weight.shape))))
 
 
-@rule(MAX_POOL_BACKWARD)
+@rule(aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default)
 def max_pool_backward(
     b: Builder,
     dy: Value,
@@ -65,11 +64,14 @@ def max_pool_backward(
     padding: Sequence[int],
     dilation: Sequence[int],
     ceil_mode: bool,
+    indices: Value,
 ) -> Value:
-    if len(x.shape) != 4:
-        raise Unsupported("gradient of a pool without a batch axis")
-    attrs = window(x, dy.shape[2:], kernel, stride, padding, dilation)
-    return _only(b.gradient("max_pool", [x], attrs, [dy], [True]))
+    count = len(kernel)
+    attrs = window(x, dy.shape[-count:], kernel, stride, padding, dilation)
+    if len(x.shape) == count + 2:
+        return b.op("max_pool_grad", dy, indices, shape=list(x.shape), **attrs)
+    dy, indices = b.reshape(dy, [1, *dy.shape]), b.reshape(indices, [1, *indices.shape])
+    return b.reshape(b.op("max_pool_grad", dy, indices, shape=[1, *x.shape], **attrs), x.shape)
 
 
 @rule(aten.avg_pool2d_backward.default)
@@ -188,9 +190,7 @@ def batch_norm_backward(
 ) -> tuple[Value | None, ...]:
     rank = len(x.shape)
     over = [0, *range(2, rank)]
-    if training:
-        count_of([x.shape[i] for i in over])
-    else:
+    if not training:
         if running_mean is None or running_variance is None:
             raise Unsupported("batch normalisation without statistics")
         mean = running_mean
