@@ -226,3 +226,25 @@ def test_compile_module_with_dynamic_shapes() -> None:
         x = torch.randn(size, 4)
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(executable(x.numpy())), model(x))
+
+
+def test_writes_that_no_counter_sees_need_refresh() -> None:
+    model = nn.Linear(8, 8)
+    run = compiled(model)
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        run(x)
+        model.weight.data.mul_(3)
+        model.bias.numpy()[:] = 1.0
+        ds.refresh(model)
+        torch.testing.assert_close(run(x), model(x))
+
+
+def test_freeze_off_follows_every_write() -> None:
+    model = nn.Linear(8, 8)
+    run = compiled(model, options={"freeze": False})
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        run(x)
+        model.weight.data.mul_(3)
+        torch.testing.assert_close(run(x), model(x))

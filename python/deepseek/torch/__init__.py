@@ -8,6 +8,16 @@ PyTorch, and `explain()` says which and why. `compile_module` makes an Executabl
 from deepseek.torch.compat import torch_compat
 from deepseek.torch.compiler import Options, backend
 from deepseek.torch.export import compile_module
+from deepseek.torch.piece import refresh
 from deepseek.torch.report import Explanation, explain, reset
 
-__all__ = ["Explanation", "Options", "backend", "compile_module", "explain", "reset", "torch_compat"]
+__all__ = [
+    "Explanation",
+    "Options",
+    "backend",
+    "compile_module",
+    "explain",
+    "refresh",
+    "reset",
+    "torch_compat",
+]

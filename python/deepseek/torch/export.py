@@ -100,4 +100,6 @@ def _unsupported(refused: Sequence[tuple[fx.Node, str]]) -> Error:
 
 
 def _error(expected: str, got: str, source: str) -> Error:
-    return Error("Unsupported", "torch.export", source, expected, got)
+    place = f"{source}: " if source else ""
+    message = f"{place}torch.export: expected {expected}, got {got}"
+    return Error(message, "unsupported", "torch.export", source, expected, got)

@@ -20,16 +20,17 @@ class Piece:
         self.executable = executable
         self.context = Context(executable)
         self.parameters = list(parameters)
-        self.known: list[tuple[int, int]] = [(0, -1)] * len(self.parameters)
+        self.known: list[tuple[int, int, int]] = [(0, -1, -1)] * len(self.parameters)
         held = set(self.parameters)
         self.arguments = [i for i in range(len(executable.inputs)) if i not in held]
         self.dtypes = [TORCH_DTYPES[port.dtype] for port in executable.outputs]
 
     def __call__(self, inputs: Sequence[torch.Tensor], shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """`shapes`: of the results."""
+        epoch = _epoch
         for slot, position in enumerate(self.parameters):
             tensor = inputs[position]
-            state = (tensor.data_ptr(), version_of(tensor))
+            state = (tensor.data_ptr(), version_of(tensor), epoch)
             if state != self.known[slot]:
                 held = dense(tensor)
                 self.context.set_parameter_pointer(position, held.data_ptr(), held.shape, hash(state), held)
@@ -43,6 +44,20 @@ class Piece:
             shapes,
         )
         return results
+
+
+_epoch = 0
+
+
+def refresh(module: torch.nn.Module | None = None) -> None:
+    """Tells that parameters were written in a way that PyTorch does not count.
+
+    PyTorch's version counters see in-place operations on a parameter, not those on `parameter.data` or
+    through a NumPy array that shares its memory. After such a write the next call derives packed and
+    folded weights anew, those of `module` and of every other compiled module.
+    """
+    global _epoch
+    _epoch += 1
 
 
 def version_of(tensor: torch.Tensor) -> int:
