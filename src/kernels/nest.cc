@@ -32,7 +32,9 @@ std::vector<Expr> coords_of(std::span<const Axis> axes) {
   return result;
 }
 
-Stmt loop(const Axis& axis, LoopKind kind, Stmt body) { return stmt(For{axis.var, axis.extent, kind, std::move(body)}); }
+Stmt loop(const Axis& axis, LoopKind kind, Stmt body) {
+  return stmt(For{axis.var, axis.extent, kind, std::move(body)});
+}
 
 Expr product(std::span<const Axis> axes) {
   Expr p = 1;
@@ -40,14 +42,15 @@ Expr product(std::span<const Axis> axes) {
   return p;
 }
 
-// -- reductions ----------------------------------------------------------------------------------------------
+// -- reductions
+// ----------------------------------------------------------------------------------------------
 namespace {
 
-struct Unit {   // one accumulator and the loops that fill it
+struct Unit {  // one accumulator and the loops that fill it
   std::vector<Stmt> stmts;
   Buffer accumulator;
-  std::set<const VarNode*> vars;         // free variables
-  std::set<const BufferNode*> buffers;   // accumulators read
+  std::set<const VarNode*> vars;        // free variables
+  std::set<const BufferNode*> buffers;  // accumulators read
 };
 
 void collect(const Expr& e, std::set<const VarNode*>& vars, std::set<const BufferNode*>& buffers) {
@@ -107,8 +110,9 @@ class ReductionExpander {
       merge_axes(axes, exprs);
     }
     std::int64_t points = 1;
-    for (const Axis& a : axes) points = a.extent.int_value() && points <= kUnrolledReduction
-                                            ? points * *a.extent.int_value() : kUnrolledReduction + 1;
+    for (const Axis& a : axes)
+      points = a.extent.int_value() && points <= kUnrolledReduction ? points * *a.extent.int_value()
+                                                                    : kUnrolledReduction + 1;
 
     Unit unit;
     unit.accumulator = make_buffer("acc", x.type(), Space::Register, 1);
@@ -116,7 +120,7 @@ class ReductionExpander {
     Stmt s = block(std::move(nested));
     for (std::size_t i = axes.size(); i-- > 0;) {
       const bool innermost = i + 1 == axes.size();
-      const LoopKind kind = vector_ && innermost          ? LoopKind::Vector
+      const LoopKind kind = vector_ && innermost           ? LoopKind::Vector
                             : points <= kUnrolledReduction ? LoopKind::Unrolled
                                                            : LoopKind::Serial;
       s = loop(axes[i], kind, std::move(s));
@@ -135,7 +139,7 @@ class ReductionExpander {
   std::vector<Stmt>& checks_;
   std::vector<Unit> units_;
   std::map<const ExprNode*, Expr> done_;
-  std::vector<Expr> keep_;   // keys of done_ stay alive
+  std::vector<Expr> keep_;  // keys of done_ stay alive
 };
 
 }  // namespace
@@ -144,7 +148,8 @@ Computed expand_reductions(const Expr& e, bool vector, std::vector<Stmt>& checks
   return ReductionExpander(vector, checks).run(e);
 }
 
-// -- axes ----------------------------------------------------------------------------------------------------
+// -- axes
+// ----------------------------------------------------------------------------------------------------
 namespace {
 
 bool divides(const Expr& e, const Var& v) {
@@ -185,7 +190,8 @@ void merge_axes(std::vector<Axis>& axes, std::span<Expr*> exprs) {
   }
 }
 
-// -- statements ----------------------------------------------------------------------------------------------
+// -- statements
+// ----------------------------------------------------------------------------------------------
 Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f) {
   if (!s) return s;
   const auto ex = [&](const Expr& e) { return e ? rewrite(e, f) : e; };
@@ -214,20 +220,24 @@ Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f) {
         } else if constexpr (std::is_same_v<T, TileFill>) {
           return stmt(TileFill{x.tile, ex(x.value)});
         } else if constexpr (std::is_same_v<T, TileLoad>) {
-          return stmt(TileLoad{x.tile, x.buffer, ex(x.base), ex(x.row_stride), ex(x.col_stride), ex(x.valid_rows),
-                               ex(x.valid_cols)});
+          return stmt(TileLoad{x.tile, x.buffer, ex(x.base), ex(x.row_stride), ex(x.col_stride),
+                               ex(x.valid_rows), ex(x.valid_cols)});
         } else if constexpr (std::is_same_v<T, TileMap>) {
           return stmt(TileMap{x.tile, x.i, x.j, x.x, ex(x.value)});
         } else if constexpr (std::is_same_v<T, TileStore>) {
           return stmt(TileStore{x.tile, x.i, x.j, x.x, ex(x.valid_rows), ex(x.valid_cols), st(x.body)});
         } else if constexpr (std::is_same_v<T, CopyAsync>) {
-          return stmt(CopyAsync{x.dst, ex(x.dst_base), ex(x.dst_stride), x.src, ex(x.src_base), ex(x.src_stride),
-                                ex(x.rows), ex(x.cols), x.token});
+          return stmt(CopyAsync{x.dst, ex(x.dst_base), ex(x.dst_stride), x.src, ex(x.src_base),
+                                ex(x.src_stride), ex(x.rows), ex(x.cols), x.token});
         } else {
           return s;
         }
       },
       s->v);
+}
+
+Stmt substitute(const Stmt& s, const Var& from, const Expr& to) {
+  return rewrite_exprs(s, [&](const Expr& x) { return x.op() == Op::Var && x->var == from ? to : Expr(); });
 }
 
 namespace {
@@ -248,9 +258,10 @@ bool monotone(const Expr& atom, const Var& v) {
   return c && c->is_const();
 }
 
-// Conditions free of the loops' variables which together imply `predicate` everywhere in the loops; nothing when
-// there are none such.
-std::optional<std::vector<Expr>> hoisted(const Expr& predicate, const std::map<const VarNode*, const For*>& loops,
+// Conditions free of the loops' variables which together imply `predicate` everywhere in the loops; nothing
+// when there are none such.
+std::optional<std::vector<Expr>> hoisted(const Expr& predicate,
+                                         const std::map<const VarNode*, const For*>& loops,
                                          const std::set<const VarNode*>& inner) {
   std::vector<Expr> atoms;
   conjuncts(predicate, atoms);
@@ -262,13 +273,15 @@ std::optional<std::vector<Expr>> hoisted(const Expr& predicate, const std::map<c
     std::set<const BufferNode*> buffers;
     collect(atom, vars, buffers);
     if (!buffers.empty()) return std::nullopt;
-    const auto bound = std::find_if(vars.begin(), vars.end(), [&](const VarNode* v) { return inner.contains(v); });
+    const auto bound =
+        std::find_if(vars.begin(), vars.end(), [&](const VarNode* v) { return inner.contains(v); });
     if (bound == vars.end()) {
       result.push_back(atom);
       continue;
     }
     const auto it = loops.find(*bound);
-    if (it == loops.end() || !it->second->extent.is_const() || !monotone(atom, it->second->var)) return std::nullopt;
+    if (it == loops.end() || !it->second->extent.is_const() || !monotone(atom, it->second->var))
+      return std::nullopt;
     const Var from[] = {it->second->var};
     for (const Expr& end : {Expr(0), it->second->extent - 1}) {
       const Expr to[] = {end};

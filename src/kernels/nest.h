@@ -25,19 +25,21 @@ struct Computed {
   Expr value;
 };
 
-// Replaces each Reduce in `e` by an accumulator and the loops that fill it. `checks` that depend on a reduction's
-// axes move into its loops; the others are left in `checks`. With `vector`, the innermost axis of a reduction
-// becomes a Vector loop: only where no Vector loop is around it.
+// Replaces each Reduce in `e` by an accumulator and the loops that fill it. `checks` that depend on a
+// reduction's axes move into its loops; the others are left in `checks`. With `vector`, the innermost axis of
+// a reduction becomes a Vector loop: only where no Vector loop is around it.
 Computed expand_reductions(const Expr& e, bool vector, std::vector<Stmt>& checks);
 
-// Joins neighbouring axes, innermost first, where every expression stays free of divisions by the joined axis.
-// `exprs` are rewritten to the new axes.
+// Joins neighbouring axes, innermost first, where every expression stays free of divisions by the joined
+// axis. `exprs` are rewritten to the new axes.
 void merge_axes(std::vector<Axis>& axes, std::span<Expr*> exprs);
 
-// When loads in `body` are predicated on conditions that do not depend on variables bound inside `body`: an If over
-// all of them with a fast branch that has no predicates. Otherwise the body itself.
+// When loads in `body` are predicated on conditions that do not depend on variables bound inside `body`: an
+// If over all of them with a fast branch that has no predicates. Otherwise the body itself.
 Stmt split_on_predicates(const Stmt& body);
 
+// Replaces a variable in a statement and everything in it.
+Stmt substitute(const Stmt& s, const loops::Var& from, const Expr& to);
 // Replaces expressions in a statement and everything in it.
 Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f);
 

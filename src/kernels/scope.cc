@@ -10,11 +10,16 @@ namespace {
 
 Expr atom_expr(const Dim::Atom& a) {
   switch (a.kind) {
-    case Dim::Atom::Kind::Symbol: return symbol(a.symbol);
-    case Dim::Atom::Kind::FloorDiv: return floordiv(expr_of(a.args[0]), expr_of(a.args[1]));
-    case Dim::Atom::Kind::Mod: return mod(expr_of(a.args[0]), expr_of(a.args[1]));
-    case Dim::Atom::Kind::Min: return loops::min(expr_of(a.args[0]), expr_of(a.args[1]));
-    case Dim::Atom::Kind::Max: return loops::max(expr_of(a.args[0]), expr_of(a.args[1]));
+    case Dim::Atom::Kind::Symbol:
+      return symbol(a.symbol);
+    case Dim::Atom::Kind::FloorDiv:
+      return floordiv(expr_of(a.args[0]), expr_of(a.args[1]));
+    case Dim::Atom::Kind::Mod:
+      return mod(expr_of(a.args[0]), expr_of(a.args[1]));
+    case Dim::Atom::Kind::Min:
+      return loops::min(expr_of(a.args[0]), expr_of(a.args[1]));
+    case Dim::Atom::Kind::Max:
+      return loops::max(expr_of(a.args[0]), expr_of(a.args[1]));
   }
   return {};
 }
@@ -65,13 +70,16 @@ std::int32_t message_code(std::vector<std::string>& messages, std::string_view m
 }
 
 void Scope::bind(Value v, Buffer buffer) {
-  bindings_[key(v)] = [buffer = std::move(buffer), v](std::span<const Expr> coords, const Expr& predicate) {
+  bind(v, [buffer = std::move(buffer), v](std::span<const Expr> coords, const Expr& predicate) {
     const Expr index = flat_index(v.shape(), coords);
     return predicate ? load(buffer, index, predicate, zero(v.dtype())) : load(buffer, index);
-  };
+  });
 }
 
-void Scope::bind(Value v, Binding f) { bindings_[key(v)] = std::move(f); }
+void Scope::bind(Value v, Binding f) {
+  bindings_[key(v)] = std::move(f);
+  known_.clear();
+}
 
 std::vector<Stmt> Scope::take_checks() { return std::exchange(checks_, {}); }
 
@@ -124,6 +132,18 @@ std::vector<Expr> broadcast_coords(const Shape& operand, const Shape& result, st
 }  // namespace
 
 Expr Scope::at(Value v, std::span<const Expr> coords, const Expr& predicate) {
+  auto& known = known_[key(v)];
+  for (const Known& k : known)
+    if (k.predicate.get() == predicate.get() &&
+        std::equal(coords.begin(), coords.end(), k.coords.begin(), k.coords.end(),
+                   [](const Expr& a, const Expr& b) { return a.get() == b.get() || same(a, b); }))
+      return k.result;
+  Expr result = compute(v, coords, predicate);
+  known_[key(v)].push_back({{coords.begin(), coords.end()}, predicate, result});
+  return result;
+}
+
+Expr Scope::compute(Value v, std::span<const Expr> coords, const Expr& predicate) {
   if (const auto it = bindings_.find(key(v)); it != bindings_.end()) return it->second(coords, predicate);
   const Node& n = *v.node;
   if (n.is_constant() && n.data.numel() == 1) {

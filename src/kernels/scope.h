@@ -1,5 +1,5 @@
-// Expressions for the values of a group at logical coordinates: where fusion happens. A value is a buffer, or is
-// bound to something computed already (an accumulator, a row's sum), or its definition is inlined.
+// Expressions for the values of a group at logical coordinates: where fusion happens. A value is a buffer, or
+// is bound to something computed already (an accumulator, a row's sum), or its definition is inlined.
 #pragma once
 
 #include <functional>
@@ -31,7 +31,7 @@ class Scope {
 
   // The value is read from a dense row-major buffer.
   void bind(Value v, loops::Buffer buffer);
-  // The value is what `f` gives.
+  // The value is what `f` gives. Binding a value after it was read changes later readings only.
   void bind(Value v, Binding f);
   bool bound(Value v) const { return bindings_.contains(key(v)); }
 
@@ -45,7 +45,15 @@ class Scope {
 
  private:
   friend class InlineElements;
+  Expr compute(Value v, std::span<const Expr> coords, const Expr& predicate);
+
   std::map<ValueKey, Binding> bindings_;
+  // What `at` gave, by value and identity of coordinates and predicate: shared values stay shared.
+  struct Known {
+    std::vector<Expr> coords;
+    Expr predicate, result;
+  };
+  std::map<ValueKey, std::vector<Known>> known_;
   std::vector<loops::Stmt> checks_;
   std::vector<std::string> messages_;
 };

@@ -1,0 +1,158 @@
+#include "kernels/contraction.h"
+
+#include <algorithm>
+
+namespace deepseek::kernels {
+
+using namespace loops;
+
+namespace {
+
+Expr guarded(Scope& scope, Value v, std::span<const Expr> coords, const Expr& valid) {
+  if (!valid || valid.int_value() == 1) return scope.at(v, coords);
+  const Expr x = scope.at(v, coords, valid);
+  return x.op() == Op::Load && x->args.size() == 3 && same(x->args[1], valid)
+             ? x
+             : select(valid, x, zero(x.type()));
+}
+
+Contraction matmul_of(const Node& n) {
+  const Value a = n.in(0), b = n.in(1);
+  const Shape& out = n.outputs[0].shape;
+  const std::size_t rank = out.size();
+  const std::size_t batch_rank = rank - 2;
+  bool shared_right = true;  // one right operand for every batch: its dims join the rows
+  for (int i = 0; i + 2 < b.rank(); ++i) shared_right = shared_right && b.dim(i) == Dim(1);
+
+  Contraction c;
+  for (std::size_t i = 0; i < batch_rank; ++i) (shared_right ? c.m : c.batch).push_back(out[i]);
+  c.m.push_back(out[rank - 2]);
+  c.n = {out[rank - 1]};
+  c.k = {a.dim(-1)};
+
+  const auto operand = [](Value v, std::span<const Expr> batch, Expr row, Expr column) {
+    std::vector<Expr> coords;
+    const std::size_t own = v.shape().size() - 2;
+    for (std::size_t i = 0; i < own; ++i)
+      coords.push_back(v.shape()[i] == Dim(1) ? Expr(0) : batch[batch.size() - own + i]);
+    coords.push_back(std::move(row));
+    coords.push_back(std::move(column));
+    return coords;
+  };
+  c.left = [=](Scope& s, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
+               const Expr& valid) {
+    const auto coords = operand(a, shared_right ? m.first(m.size() - 1) : batch, m.back(), k[0]);
+    return guarded(s, a, coords, valid);
+  };
+  c.right = [=](Scope& s, Contraction::Coords batch, Contraction::Coords nn, Contraction::Coords k,
+                const Expr& valid) {
+    const std::vector<Expr> none(batch_rank, Expr(0));
+    return guarded(s, b, operand(b, shared_right ? std::span<const Expr>(none) : batch, k[0], nn[0]), valid);
+  };
+  c.result = [](Contraction::Coords batch, Contraction::Coords m, Contraction::Coords nn) {
+    std::vector<Expr> coords(batch.begin(), batch.end());
+    coords.insert(coords.end(), m.begin(), m.end());
+    coords.push_back(nn[0]);
+    return coords;
+  };
+  return c;
+}
+
+struct ConvAttrs {
+  std::vector<std::int64_t> strides, pad_low, input_dilation, kernel_dilation;
+  std::int64_t groups;
+  std::string input, kernel, output;  // layouts
+};
+
+Contraction conv_of(const Node& n) {
+  const Value x = n.in(0), w = n.in(1);
+  const ConvAttrs t{n.attr<std::vector<std::int64_t>>("strides"),
+                    n.attr<std::vector<std::int64_t>>("pad_low"),
+                    n.attr<std::vector<std::int64_t>>("input_dilation"),
+                    n.attr<std::vector<std::int64_t>>("kernel_dilation"),
+                    n.attr<std::int64_t>("feature_groups"),
+                    n.attr<std::string>("input_layout"),
+                    n.attr<std::string>("kernel_layout"),
+                    n.attr<std::string>("output_layout")};
+  const Shape& out = n.outputs[0].shape;
+  const auto dim_of = [](const std::string& layout, const Shape& shape, char letter) {
+    return shape[layout.find(letter)];
+  };
+  const Dim channels = floordiv(dim_of(t.input, x.shape(), 'C'), t.groups);
+  const Dim filters = floordiv(dim_of(t.kernel, w.shape(), 'O'), t.groups);
+
+  Contraction c;
+  if (t.groups > 1) c.batch = {t.groups};
+  std::string rows, depth;  // which letter each m and k loop stands for
+  for (const char l : t.output)
+    if (l != 'C') {
+      rows += l;
+      c.m.push_back(dim_of(t.output, out, l));
+    }
+  c.n = {filters};
+  for (const char l : t.input)
+    if (l != 'N') {
+      depth += l;
+      c.k.push_back(l == 'C' ? channels : dim_of(t.kernel, w.shape(), l));
+    }
+
+  c.left = [=](Scope& s, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
+               Expr valid) {
+    std::vector<Expr> coords;
+    Expr inside = valid;
+    const auto require = [&](const Expr& e) {
+      if (e.int_value() != 1) inside = inside ? inside && e : e;
+    };
+    for (std::size_t i = 0; i < t.input.size(); ++i) {
+      const char l = t.input[i];
+      if (l == 'N') {
+        coords.push_back(m[rows.find('N')]);
+      } else if (l == 'C') {
+        const Expr own = k[depth.find('C')];
+        coords.push_back(batch.empty() ? own : batch[0] * expr_of(channels) + own);
+      } else {
+        const auto d = static_cast<std::size_t>(l - '0');
+        Expr at = m[rows.find(l)] * t.strides[d] + k[depth.find(l)] * t.kernel_dilation[d] - t.pad_low[d];
+        const Expr size = expr_of(x.shape()[i]);
+        if (t.input_dilation[d] != 1) {
+          require(mod(at, t.input_dilation[d]) == 0);
+          at = floordiv(at, t.input_dilation[d]);
+        }
+        require(at >= 0);
+        require(at < size);
+        coords.push_back(at);
+      }
+    }
+    return guarded(s, x, coords, inside);
+  };
+  c.right = [=](Scope& s, Contraction::Coords batch, Contraction::Coords nn, Contraction::Coords k,
+                const Expr& valid) {
+    std::vector<Expr> coords;
+    for (const char l : t.kernel) {
+      if (l == 'O') {
+        coords.push_back(batch.empty() ? nn[0] : batch[0] * expr_of(filters) + nn[0]);
+      } else {
+        coords.push_back(k[depth.find(l == 'I' ? 'C' : l)]);
+      }
+    }
+    return guarded(s, w, coords, valid);
+  };
+  c.result = [=](Contraction::Coords batch, Contraction::Coords m, Contraction::Coords nn) {
+    std::vector<Expr> coords;
+    for (const char l : t.output) {
+      if (l == 'C') {
+        coords.push_back(batch.empty() ? nn[0] : batch[0] * expr_of(filters) + nn[0]);
+      } else {
+        coords.push_back(m[rows.find(l)]);
+      }
+    }
+    return coords;
+  };
+  return c;
+}
+
+}  // namespace
+
+Contraction contraction_of(const Node& n) { return n.op->name == "matmul" ? matmul_of(n) : conv_of(n); }
+
+}  // namespace deepseek::kernels

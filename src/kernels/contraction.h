@@ -1,0 +1,26 @@
+// A contraction as a matrix product: which loops of a matmul or convolution play the parts of batch, rows
+// (m), columns (n) and depth (k), and how its operands are read at their coordinates.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels/scope.h"
+
+namespace deepseek::kernels {
+
+struct Contraction {
+  // Extents of the loops, outer to inner.
+  std::vector<Dim> batch, m, n, k;
+  using Coords = std::span<const Expr>;
+  // Element of the left operand; where `valid` (which may be empty) is false it is 0 and nothing is read.
+  std::function<Expr(Scope&, Coords batch, Coords m, Coords k, Expr valid)> left;
+  std::function<Expr(Scope&, Coords batch, Coords n, Coords k, Expr valid)> right;
+  // Coordinates of the result.
+  std::function<std::vector<Expr>(Coords batch, Coords m, Coords n)> result;
+};
+
+// Of a node for which is_contraction holds.
+Contraction contraction_of(const Node& n);
+
+}  // namespace deepseek::kernels

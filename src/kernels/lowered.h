@@ -1,0 +1,59 @@
+// What lowering a group gives: loop programs to compile, and what each is called with.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "loops/ir.h"
+#include "passes/groups.h"
+#include "targets/target.h"
+
+namespace deepseek::kernels {
+
+// A parameter's argument: a value of the graph, a temporary of the group (index), or memory for the call
+// alone.
+struct TempArg {
+  int index;
+};
+struct WorkspaceArg {};
+using Arg = std::variant<Value, TempArg, WorkspaceArg>;
+
+struct Call {
+  loops::Program program;
+  std::vector<Arg> args;  // one per program parameter
+  Dim flops = 0, bytes = 0;
+};
+
+struct Lowered {
+  std::vector<Type> temps;
+  std::vector<Call> calls;  // in order
+  // Not empty: the first call writes their values (I64) to temps[0]; the later ones need them.
+  std::vector<std::string> defines;
+  std::string way;  // which way was taken: "gemm", "map", ...
+};
+
+struct LoweringContext {
+  const TargetInfo& target;
+  // Names of ways to leave out.
+  std::span<const std::string> disabled;
+  bool allows(std::string_view way) const;
+};
+
+// The symbols in a node's result shapes that neither its inputs nor its attributes have.
+std::vector<std::string> defined_symbols(const Node& n);
+
+// The ways for a kind of group, best first; each ends in the definition under a generic schedule, which takes
+// any group of its kind. A way gives nothing for a group that it does not take.
+Lowered lower_group(const Group& group, const LoweringContext& context);
+
+std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_program(const Group& group, const LoweringContext& context);
+
+}  // namespace deepseek::kernels

@@ -1,0 +1,197 @@
+// Rows: reductions over the trailing axes with what is elementwise around them (softmax, layer norm) as one
+// kernel. A row is computed by one thread in stages, a vector loop over the row for each reduction and one
+// for the results; what several stages need and is costly, or is a result anyway, is kept from the first
+// stage on.
+#include <algorithm>
+#include <set>
+
+#include "kernels/assembly.h"
+
+namespace deepseek::kernels {
+
+using namespace loops;
+
+namespace {
+
+Reducer reducer_of(const Node& n) {
+  const std::string& op = n.op->name;
+  if (op == "sum") return Reducer::Sum;
+  if (op == "prod") return Reducer::Prod;
+  if (op == "max") return Reducer::Max;
+  if (op == "min") return Reducer::Min;
+  return op == "any" ? Reducer::Or : Reducer::And;
+}
+
+bool is_costly(const Node& n) {
+  static const std::set<std::string> names = {"exp",     "expm1", "log",  "log1p", "erf", "tanh",
+                                              "sigmoid", "pow",   "gelu", "silu",  "sin", "cos"};
+  return names.contains(n.op->name);
+}
+
+class RowsLowering {
+ public:
+  explicit RowsLowering(const Group& g) : g_(g), a_(g) {
+    const std::size_t rows = g.domain.size() - g.reduced.size();
+    const Shape row_dims(g.domain.begin(), g.domain.begin() + static_cast<std::ptrdiff_t>(rows));
+    row_shape_ = Shape(g.domain.begin() + static_cast<std::ptrdiff_t>(rows), g.domain.end());
+    row_axes_ = make_axes("i", extents_of(row_dims));
+  }
+
+  Call run() {
+    for (const Node* n : g_.members)
+      if (reduces(*n)) reductions_.push_back(n);
+    for (std::size_t s = 0; s < reductions_.size(); ++s) reduce(s);
+    results();
+    a_.phase(parallel_over(row_axes_, block(std::move(stmts_))));
+    return a_.finish(g_.name());
+  }
+
+ private:
+  struct Item {  // a store, or (without an index) the stage's accumulation
+    Buffer buffer;
+    Expr index, value;
+  };
+
+  static bool reduces(const Node& n) {
+    static const std::set<std::string> names = {"sum", "prod", "max", "min", "any", "all"};
+    return names.contains(n.op->name);
+  }
+  bool is_full(const Node& n) const { return !reduces(n) && n.outputs[0].shape == g_.domain; }
+  bool is_output(const Node& n) const {
+    return std::any_of(g_.outputs.begin(), g_.outputs.end(), [&](const Value& v) { return v.node == &n; });
+  }
+
+  std::vector<Expr> full_coords(std::span<const Axis> row) const {
+    std::vector<Expr> coords = coords_of(row_axes_);
+    for (const Axis& a : row) coords.push_back(var(a.var));
+    return coords;
+  }
+  std::vector<Expr> row_coords() const {
+    std::vector<Expr> coords = coords_of(row_axes_);
+    coords.resize(g_.domain.size(), Expr(0));
+    return coords;
+  }
+
+  // Full members that stage s needs: back from its reduction's input (the results' values for the last
+  // stage).
+  void needed(Value v, std::set<const Node*>& out) const {
+    const Node* n = v.node;
+    if (std::find(g_.members.begin(), g_.members.end(), n) == g_.members.end() || !is_full(*n) ||
+        kept_.contains(n))
+      return;
+    if (!out.insert(n).second) return;
+    for (const Value& in : n->inputs)
+      if (in) needed(in, out);
+  }
+  std::set<const Node*> needed_at(std::size_t stage) const {
+    std::set<const Node*> out;
+    if (stage < reductions_.size()) {
+      needed(reductions_[stage]->in(0), out);
+    } else {
+      for (const Value& v : g_.outputs) needed(v, out);
+    }
+    return out;
+  }
+
+  // Stores of members that later stages want too; from here on they are read back.
+  void keep(std::size_t stage, std::span<const Axis> row, std::vector<Item>& items) {
+    const std::set<const Node*> now = needed_at(stage);
+    std::set<const Node*> later;
+    for (std::size_t s = stage + 1; s <= reductions_.size(); ++s) later.merge(needed_at(s));
+    const std::vector<Expr> coords = full_coords(row);
+    const std::vector<Expr> in_row(coords.end() - static_cast<std::ptrdiff_t>(row.size()), coords.end());
+    for (const Node* n : g_.members) {
+      if (!now.contains(n) || !later.contains(n) || !(is_costly(*n) || is_output(*n))) continue;
+      const Value v = n->out();
+      const bool output = is_output(*n);
+      const Buffer buffer = output ? a_.output_read_back(v)
+                                   : make_buffer("row" + std::to_string(kept_.size()), v.dtype(),
+                                                 Space::Shared, expr_of(numel(row_shape_)));
+      if (!output) stmts_.push_back(stmt(Alloc{buffer}));
+      const Shape shape = output ? g_.domain : row_shape_;
+      items.push_back({buffer, flat_index(shape, output ? coords : in_row), a_.scope().at(v, coords)});
+      kept_.insert(n);
+      a_.scope().bind(v, [this, buffer, shape, output](std::span<const Expr> c, const Expr&) {
+        return load(buffer, flat_index(shape, output ? c : c.last(row_shape_.size())));
+      });
+    }
+  }
+
+  // The loops of one stage.
+  Stmt nest(std::vector<Axis> row, std::vector<Item> items, std::optional<Reducer> reducer) {
+    std::vector<Stmt> checks = a_.scope().take_checks();
+    std::vector<Expr> conditions;
+    for (const Stmt& c : checks) conditions.push_back(as<Assert>(c)->condition);
+    std::vector<Expr*> exprs;
+    for (Item& i : items) {
+      if (i.index) exprs.push_back(&i.index);
+      exprs.push_back(&i.value);
+    }
+    for (Expr& c : conditions) exprs.push_back(&c);
+    merge_axes(row, exprs);
+    std::vector<Stmt> body;
+    for (std::size_t i = 0; i < checks.size(); ++i)
+      body.push_back(stmt(Assert{conditions[i], as<Assert>(checks[i])->code}));
+    for (const Item& i : items)
+      body.push_back(i.index ? stmt(Store{i.buffer, i.index, i.value, {}})
+                             : stmt(Accumulate{*reducer, i.buffer, 0, i.value, {}}));
+    Stmt s = block(std::move(body));
+    for (std::size_t i = row.size(); i-- > 0;)
+      s = loop(row[i], i + 1 == row.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
+    return split_on_predicates(s);
+  }
+
+  void reduce(std::size_t stage) {
+    const Node& n = *reductions_[stage];
+    const DType acc_type = n.outputs[0].dtype == DType::Bool ? DType::Bool : compute_type(n.outputs[0].dtype);
+    const std::vector<Axis> row = make_axes("k", extents_of(row_shape_));
+    std::vector<Item> items;
+    keep(stage, row, items);
+    const Buffer acc = make_buffer("acc" + std::to_string(stage), acc_type, Space::Register, 1);
+    items.push_back({acc, {}, cast(acc_type, a_.scope().at(n.in(0), full_coords(row)))});
+    const Reducer r = reducer_of(n);
+    stmts_.push_back(stmt(Alloc{acc}));
+    stmts_.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
+    stmts_.push_back(nest(row, std::move(items), r));
+    const Var result = make_var("s" + std::to_string(stage), n.outputs[0].dtype);
+    stmts_.push_back(stmt(Let{result, cast(n.outputs[0].dtype, load(acc, 0))}));
+    a_.scope().bind(n.out(), [result](std::span<const Expr>, const Expr&) { return var(result); });
+  }
+
+  void results() {
+    const std::vector<Axis> row = make_axes("k", extents_of(row_shape_));
+    const std::vector<Expr> coords = full_coords(row);
+    std::vector<Item> items;
+    for (const Value& v : g_.outputs) {
+      if (kept_.contains(v.node)) continue;
+      if (is_full(*v.node)) {
+        items.push_back({a_.output(v), flat_index(v.shape(), coords), a_.scope().at(v, coords)});
+      } else {
+        const Expr value = a_.scope().at(v, row_coords());
+        for (Stmt& c : a_.scope().take_checks()) stmts_.push_back(std::move(c));
+        stmts_.push_back(stmt(Store{a_.output(v), flat_index(v.shape(), row_coords()), value, {}}));
+      }
+    }
+    if (!items.empty()) stmts_.push_back(nest(row, std::move(items), std::nullopt));
+  }
+
+  const Group& g_;
+  Assembly a_;
+  Shape row_shape_;
+  std::vector<Axis> row_axes_;
+  std::vector<const Node*> reductions_;
+  std::set<const Node*> kept_;
+  std::vector<Stmt> stmts_;
+};
+
+}  // namespace
+
+std::optional<Lowered> lower_rows(const Group& group, const LoweringContext&) {
+  if (group.kind != GroupKind::Rows) return std::nullopt;
+  Lowered result;
+  result.calls.push_back(RowsLowering(group).run());
+  result.way = "rows";
+  return result;
+}
+
+}  // namespace deepseek::kernels

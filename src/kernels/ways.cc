@@ -1,0 +1,37 @@
+// The ways to each kind of group, best first, the definition last.
+#include <algorithm>
+
+#include "kernels/lowered.h"
+#include "ops/op.h"
+
+namespace deepseek::kernels {
+
+namespace {
+
+struct Way {
+  std::string_view name;
+  std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
+};
+
+constexpr Way kWays[] = {
+    {"gemm", lower_gemm},     {"rows", lower_rows},       {"map", lower_map},
+    {"concat", lower_concat}, {"program", lower_program},
+};
+
+}  // namespace
+
+bool LoweringContext::allows(std::string_view way) const {
+  return std::find(disabled.begin(), disabled.end(), way) == disabled.end();
+}
+
+Lowered lower_group(const Group& group, const LoweringContext& context) {
+  for (const Way& way : kWays) {
+    if (!context.allows(way.name)) continue;
+    if (auto lowered = way.lower(group, context)) return *std::move(lowered);
+  }
+  const Node& n = *group.anchor;
+  throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "a way to compute it",
+              "every way left out");
+}
+
+}  // namespace deepseek::kernels

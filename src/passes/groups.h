@@ -1,0 +1,42 @@
+// Which nodes become one kernel. Views (transpose, slice, broadcast_to, ...) belong to no group: whoever
+// reads them reads through them. Reshapes are aliases of memory. Everything else is a member of exactly one
+// group.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deepseek/graph.h"
+
+namespace deepseek {
+
+enum class GroupKind : std::uint8_t {
+  Map,          // every output element by itself; members share the domain
+  Rows,         // reductions over the trailing axes of the domain, with what is elementwise around them
+  Contraction,  // matmul or conv, with prologue and epilogue
+  Concat,
+  Program,  // an op that writes its own loops
+  Control,  // if, while
+};
+
+struct Group {
+  GroupKind kind = GroupKind::Map;
+  std::vector<const Node*> members;  // topological
+  const Node* anchor = nullptr;      // the contraction, concatenation, program, control node
+  Shape domain;                      // of Map and Rows; the contraction's result
+  std::vector<int> reduced;          // Rows: the trailing axes reduced
+  std::vector<Value> inputs;         // read from memory
+  std::vector<Value> outputs;  // written to memory; a transpose of a member among them is a permuted store
+  std::string name() const;    // "conv_add_relu"
+};
+
+// Groups in an order in which they can run. `fuse` off: a group per node.
+std::vector<Group> form_groups(const Graph& graph, bool fuse = true);
+
+bool is_view(const Node& n);   // read through
+bool is_alias(const Node& n);  // reshape: the same memory
+bool is_contraction(const Node& n);
+// Where the value's memory is: through reshapes.
+Value memory_of(Value v);
+
+}  // namespace deepseek
