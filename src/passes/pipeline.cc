@@ -1,0 +1,56 @@
+#include "passes/pipeline.h"
+
+#include <algorithm>
+
+namespace deepseek {
+
+namespace {
+constexpr Pass kPipeline[] = {
+    {"decompose", decompose, true},        {"canonicalize", canonicalize, true},
+    {"simplify", simplify, false},         {"channels_last", channels_last, false},
+    {"merge_common", merge_common, false},
+};
+
+std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& options) {
+  std::vector<Rule> result;
+  for (const Rule& r : rules)
+    if (options.allows(r.name)) result.push_back(r);
+  return result;
+}
+}  // namespace
+
+bool PassOptions::allows(std::string_view name) const {
+  return std::find(disabled.begin(), disabled.end(), name) == disabled.end();
+}
+
+std::span<const Pass> pipeline() { return kPipeline; }
+
+Graph run_pipeline(const Graph& g, const PassOptions& options) {
+  Graph result = g.clone();
+  for (const Pass& p : kPipeline)
+    if (p.required || options.allows(p.name)) result = p.run(result, options);
+  return result;
+}
+
+Graph decompose(const Graph& g, const PassOptions&) {
+  const Rule rule{"decompose", {}, [](Graph& out, const Node& n) {
+                    const Composed* c = n.op->composed();
+                    return c ? c->fn(out, n) : std::vector<Value>{};
+                  }};
+  return rewrite(g, {&rule, 1});
+}
+
+Graph canonicalize(const Graph& g, const PassOptions&) { return rewrite(g, canonical_rules()); }
+
+Graph simplify(const Graph& g, const PassOptions& options) {
+  return rewrite(g, enabled(simplify_rules(), options));
+}
+
+Graph channels_last(const Graph& g, const PassOptions& options) {
+  std::vector<Rule> rules = enabled(layout_rules(), options);
+  const std::vector<Rule> tidy = enabled(simplify_rules(), options);
+  rules.insert(rules.end(), tidy.begin(), tidy.end());
+  return rewrite(g, rules);
+}
+
+}  // namespace deepseek

@@ -1,0 +1,39 @@
+// The passes between an imported graph and groups. Each is a function from graph to graph.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "passes/rewrite.h"
+
+namespace deepseek {
+
+struct PassOptions {
+  std::span<const std::string> disabled;  // names of passes and rules to leave out
+  bool allows(std::string_view name) const;
+};
+
+Graph decompose(const Graph& g, const PassOptions& options);  // composed ops become their definitions
+Graph canonicalize(const Graph& g,
+                   const PassOptions& options);  // one form for each thing; what lowering relies on
+Graph simplify(const Graph& g, const PassOptions& options);  // less work, same results
+Graph channels_last(const Graph& g,
+                    const PassOptions& options);  // convolutions compute in N, spatial, C order
+Graph merge_common(const Graph& g, const PassOptions& options);  // equal nodes become one
+
+struct Pass {
+  std::string_view name;
+  Graph (*run)(const Graph&, const PassOptions&);
+  bool required;  // cannot be disabled: lowering relies on it
+};
+std::span<const Pass> pipeline();
+Graph run_pipeline(const Graph& g, const PassOptions& options);
+
+// Every rule of the rewriting passes, for tests and docs.
+std::span<const Rule> canonical_rules();
+std::span<const Rule> simplify_rules();
+std::span<const Rule> layout_rules();
+
+}  // namespace deepseek
