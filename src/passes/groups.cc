@@ -75,6 +75,11 @@ class GroupFormer {
       for (const Value& v : n->inputs)
         if (v) users_[v.node].push_back(n.get());
     for (const Output& o : graph.outputs()) returned_.insert(o.value.node);
+    for (const auto& n : graph.nodes()) {
+      const bool derived = std::all_of(n->inputs.begin(), n->inputs.end(),
+                                       [&](const Value& v) { return !v || fixed_.contains(v.node); });
+      if (n->is_constant() || (n->is_input() ? n->role == Role::Parameter : derived)) fixed_.insert(n.get());
+    }
   }
 
   std::vector<Group> run() {
@@ -224,7 +229,7 @@ class GroupFormer {
   // Whether n may become a member of g: it reads g's members element by element, and nothing it reads needs
   // g.
   bool may_join(const Node& n, int g) const {
-    if (!fuse_ || !fits(n, groups_[static_cast<std::size_t>(g)])) return false;
+    if (!fuse_ || !fits(n, groups_[static_cast<std::size_t>(g)]) || !same_rate(&n, g)) return false;
     for (const Value& in : n.inputs) {
       if (!in || group_of(in.node) == g) continue;
       std::vector<Value> all;
@@ -237,6 +242,11 @@ class GroupFormer {
         if (h == g || reaches(h, g)) return false;
     }
     return true;
+  }
+
+  // Whether n is computed as often as g: once, or in every run.
+  bool same_rate(const Node* n, int g) const {
+    return fixed_.contains(n) == fixed_.contains(groups_[static_cast<std::size_t>(g)].members[0]);
   }
 
   void join(const Node& n, int g) {
@@ -296,6 +306,7 @@ class GroupFormer {
       const int h = group_of(in.node);
       if (h == kNone || h == g || groups_[static_cast<std::size_t>(h)].members.empty()) continue;
       const Group& other = groups_[static_cast<std::size_t>(h)];
+      if (!same_rate(other.members[0], g)) continue;
       if (other.kind != GroupKind::Map || has_window(other) ||
           !(other.domain == groups_[static_cast<std::size_t>(g)].domain))
         continue;
@@ -320,7 +331,7 @@ class GroupFormer {
       const bool same_rows =
           g.kind == GroupKind::Rows && g.reduced == reduced_axes(n) && g.domain == n.in(0).shape();
       const bool elementwise = g.kind == GroupKind::Map && g.domain == n.in(0).shape() && !has_window(g);
-      if (same_rows || elementwise) {
+      if ((same_rows || elementwise) && same_rate(&n, h)) {
         g.kind = GroupKind::Rows;
         g.reduced = reduced_axes(n);
         join(n, h);
@@ -345,7 +356,7 @@ class GroupFormer {
         const Group& other = groups_[static_cast<std::size_t>(h)];
         if (other.kind != GroupKind::Map || other.members.size() > kPrologueOps || has_window(other))
           continue;
-        bool only = true;
+        bool only = same_rate(anchor, h);
         for (const Node* m : other.members) {
           only = only && !returned_.contains(m) && !is_costly(*m);
           std::set<const Node*> used;
@@ -436,6 +447,7 @@ class GroupFormer {
   std::unordered_map<const Node*, int> group_, order_;
   std::unordered_map<const Node*, std::vector<const Node*>> users_;
   std::set<const Node*> returned_;
+  std::set<const Node*> fixed_;   // derives from constants and parameters alone
 };
 
 }  // namespace

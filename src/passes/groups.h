@@ -30,7 +30,8 @@ struct Group {
   std::string name() const;    // "conv_add_relu"
 };
 
-// Groups in an order in which they can run. `fuse` off: a group per node.
+// Groups in an order in which they can run. `fuse` off: a group per node. What derives from constants and parameters
+// alone stays apart from what does not: it is computed once.
 std::vector<Group> form_groups(const Graph& graph, bool fuse = true);
 
 bool is_view(const Node& n);   // read through

@@ -1,0 +1,160 @@
+#include "passes/lower.h"
+
+#include <map>
+#include <set>
+
+#include "kernels/lowered.h"
+#include "passes/groups.h"
+#include "passes/pipeline.h"
+#include "runtime/builder.h"
+
+namespace deepseek {
+
+namespace {
+
+using kernels::Arg;
+using kernels::Call;
+using kernels::Lowered;
+
+class Lowering {
+ public:
+  Lowering(const Graph& graph, Target& target, const LowerOptions& options)
+      : graph_(graph), target_(target), options_(options) {}
+
+  Executable run() {
+    for (const Node* n : graph_.inputs()) {
+      const ValueId v = builder_.input(n->name, n->outputs[0], n->role);
+      ids_[key(n->out())] = v;
+      if (n->role == Role::Parameter && options_.freeze) fixed_.insert(v);
+    }
+    for (const auto& [a, b] : graph_.equalities) builder_.equal(a, b);
+    builder_.threads(options_.threads);
+    builder_.target(target_.info().name + " " + target_.info().isa);
+
+    const std::vector<Group> groups = form_groups(graph_, options_.fuse);
+    std::vector<Lowered> lowered;
+    std::vector<loops::Program> programs;
+    const kernels::LoweringContext context{target_.info(), options_.disabled};
+    for (const Group& g : groups) {
+      lowered.push_back(g.kind == GroupKind::Control ? Lowered{} : lower_one(g, context));
+      for (Call& c : lowered.back().calls) {
+        c.program.name = "k" + std::to_string(programs.size()) + "_" + c.program.name;
+        programs.push_back(c.program);
+      }
+    }
+    const auto compiled = target_.compile(programs);
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i].kind == GroupKind::Control) {
+        control(*groups[i].anchor);
+      } else {
+        append(groups[i], lowered[i], compiled, next);
+      }
+    }
+    for (const Output& o : graph_.outputs()) builder_.output(o.name, id(o.value));
+    return builder_.finish();
+  }
+
+ private:
+  using Key = std::pair<const Node*, int>;
+  static Key key(Value v) { return {v.node, v.index}; }
+
+  Lowered lower_one(const Group& g, const kernels::LoweringContext& context) {
+    try {
+      return kernels::lower_group(g, context);
+    } catch (const Error& e) {
+      throw e.with_context(std::string(g.anchor->op_name()), g.anchor->source);
+    }
+  }
+
+  // The value's memory in the executable.
+  ValueId id(Value v) {
+    if (const auto it = ids_.find(key(v)); it != ids_.end()) return it->second;
+    ValueId result = 0;
+    if (v.node->is_constant()) {
+      result = builder_.constant(v.node->data);
+      fixed_.insert(result);
+    } else {
+      check(is_alias(*v.node), "a value is computed before it is read");
+      const ValueId of = id(v.node->in(0));
+      result = builder_.alias(of, v.type());
+      if (fixed_.contains(of)) fixed_.insert(result);
+    }
+    return ids_[key(v)] = result;
+  }
+
+  // Known before the run: constants, and parameters where freezing is on.
+  bool is_fixed(ValueId v) const { return fixed_.contains(v); }
+
+  StepInfo info_of(const Group& g, const Call& c) const {
+    std::string ops;
+    for (const Node* m : g.members) ops += (ops.empty() ? "" : ", ") + std::string(m->op_name());
+    return {c.program.name, ops, g.anchor->source, c.flops, c.bytes};
+  }
+
+  void append(const Group& g, const Lowered& lowered, const std::vector<std::shared_ptr<const Kernel>>& compiled,
+              std::size_t& next) {
+    std::vector<ValueId> temps;
+    for (const Type& t : lowered.temps) temps.push_back(builder_.temp(t));
+    for (const Value& v : g.outputs)
+      if (!ids_.contains(key(v))) ids_[key(v)] = builder_.temp(v.type());
+    for (std::size_t c = 0; c < lowered.calls.size(); ++c, ++next) {
+      const Call& call = lowered.calls[c];
+      KernelStep step{compiled[next], {}, {}, call.program.messages};
+      for (const std::string& s : call.program.symbols) step.dims.push_back(Dim::symbol(s));
+      bool fixed = call.program.symbols.empty() && lowered.defines.empty();
+      for (std::size_t i = 0; i < call.args.size(); ++i) {
+        const ValueId v = argument(call.args[i], temps);
+        step.args.push_back(v);
+        if (call.program.params[i].access == loops::Access::Read) fixed = fixed && is_fixed(v);
+      }
+      if (fixed)
+        for (std::size_t i = 0; i < call.args.size(); ++i)
+          if (step.args[i] != kWorkspace) fixed_.insert(step.args[i]);
+      builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info_of(g, call), std::move(step));
+      if (c == 0 && !lowered.defines.empty()) builder_.define(info_of(g, call), temps[0], lowered.defines);
+    }
+    builder_.note(g.name() + ": " + lowered.way + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
+  }
+
+  ValueId argument(const Arg& a, const std::vector<ValueId>& temps) {
+    if (const Value* v = std::get_if<Value>(&a)) return id(*v);
+    if (const auto* t = std::get_if<kernels::TempArg>(&a)) return temps[static_cast<std::size_t>(t->index)];
+    return kWorkspace;
+  }
+
+  void control(const Node& n) {
+    std::vector<ValueId> inputs;
+    for (const Value& v : n.inputs) inputs.push_back(id(v));
+    const auto compile = [&](std::string_view attr) {
+      const PassOptions passes{options_.disabled};
+      return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options_);
+    };
+    const StepInfo info{n.name, n.op->name, n.source};
+    std::vector<ValueId> results;
+    if (n.op->name == "if") {
+      results = builder_.branch(info, inputs[0], compile("then"), compile("otherwise"),
+                                {inputs.begin() + 1, inputs.end()}, n.outputs);
+    } else {
+      const auto carried = static_cast<std::ptrdiff_t>(n.attr<std::int64_t>("carried"));
+      results = builder_.loop(info, compile("condition"), compile("body"), {inputs.begin(), inputs.begin() + carried},
+                              {inputs.begin() + carried, inputs.end()}, n.outputs);
+    }
+    for (std::size_t i = 0; i < results.size(); ++i) ids_[{&n, static_cast<int>(i)}] = results[i];
+  }
+
+  const Graph& graph_;
+  Target& target_;
+  const LowerOptions& options_;
+  ExecutableBuilder builder_;
+  std::map<Key, ValueId> ids_;
+  std::set<ValueId> fixed_;
+};
+
+}  // namespace
+
+Executable lower(const Graph& graph, Target& target, const LowerOptions& options) {
+  return Lowering(graph, target, options).run();
+}
+
+}  // namespace deepseek

@@ -1,0 +1,23 @@
+// From a graph that went through the pipeline to an executable on a target.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deepseek/executable.h"
+#include "deepseek/graph.h"
+#include "targets/target.h"
+
+namespace deepseek {
+
+struct LowerOptions {
+  std::vector<std::string> disabled;   // ways and passes to leave out
+  bool fuse = true;
+  bool freeze = true;                  // keep what derives from parameters
+  int threads = 0;
+};
+
+// Throws Error that names the op and its source.
+Executable lower(const Graph& graph, Target& target, const LowerOptions& options);
+
+}  // namespace deepseek
