@@ -15,7 +15,8 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
   std::shared_ptr<Target> used = target;
   if (!target) {
     if (options.strict)
-      throw Error(Code::Unsupported, "compile", "", "target '" + options.target + "' on this machine", "none");
+      throw Error(Code::Unsupported, "compile", "", "target '" + options.target + "' on this machine",
+                  "none");
     used = find_target("cpu", options.isa);
     said.warnings.push_back("target '" + options.target + "' is not on this machine: 'cpu' is used instead");
   }

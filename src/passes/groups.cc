@@ -283,8 +283,8 @@ class GroupFormer {
       const GroupKind k = groups_[static_cast<std::size_t>(g)].kind;
       return k == GroupKind::Contraction ? 0 : k == GroupKind::Rows ? 1 : 2;
     };
-    std::stable_sort(result.begin(), result.end(),
-                     [&](int a, int b) { return rank(a) != rank(b) ? rank(a) < rank(b) : a > b; });
+    std::sort(result.begin(), result.end(),
+              [&](int a, int b) { return rank(a) != rank(b) ? rank(a) < rank(b) : a > b; });
     return result;
   }
 
@@ -447,7 +447,7 @@ class GroupFormer {
   std::unordered_map<const Node*, int> group_, order_;
   std::unordered_map<const Node*, std::vector<const Node*>> users_;
   std::set<const Node*> returned_;
-  std::set<const Node*> fixed_;   // derives from constants and parameters alone
+  std::set<const Node*> fixed_;  // derives from constants and parameters alone
 };
 
 }  // namespace

@@ -92,8 +92,8 @@ class Lowering {
     return {c.program.name, ops, g.anchor->source, c.flops, c.bytes};
   }
 
-  void append(const Group& g, const Lowered& lowered, const std::vector<std::shared_ptr<const Kernel>>& compiled,
-              std::size_t& next) {
+  void append(const Group& g, const Lowered& lowered,
+              const std::vector<std::shared_ptr<const Kernel>>& compiled, std::size_t& next) {
     std::vector<ValueId> temps;
     for (const Type& t : lowered.temps) temps.push_back(builder_.temp(t));
     for (const Value& v : g.outputs)
@@ -114,7 +114,8 @@ class Lowering {
       builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info_of(g, call), std::move(step));
       if (c == 0 && !lowered.defines.empty()) builder_.define(info_of(g, call), temps[0], lowered.defines);
     }
-    builder_.note(g.name() + ": " + lowered.way + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
+    builder_.note(g.name() + ": " + lowered.way +
+                  (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
   }
 
   ValueId argument(const Arg& a, const std::vector<ValueId>& temps) {
@@ -137,7 +138,8 @@ class Lowering {
                                 {inputs.begin() + 1, inputs.end()}, n.outputs);
     } else {
       const auto carried = static_cast<std::ptrdiff_t>(n.attr<std::int64_t>("carried"));
-      results = builder_.loop(info, compile("condition"), compile("body"), {inputs.begin(), inputs.begin() + carried},
+      results = builder_.loop(info, compile("condition"), compile("body"),
+                              {inputs.begin(), inputs.begin() + carried},
                               {inputs.begin() + carried, inputs.end()}, n.outputs);
     }
     for (std::size_t i = 0; i < results.size(); ++i) ids_[{&n, static_cast<int>(i)}] = results[i];

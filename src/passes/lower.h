@@ -11,9 +11,9 @@
 namespace deepseek {
 
 struct LowerOptions {
-  std::vector<std::string> disabled;   // ways and passes to leave out
+  std::vector<std::string> disabled;  // ways and passes to leave out
   bool fuse = true;
-  bool freeze = true;                  // keep what derives from parameters
+  bool freeze = true;  // keep what derives from parameters
   int threads = 0;
 };
 
