@@ -15,6 +15,7 @@ using namespace loops;
 
 namespace {
 
+constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
 constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
 constexpr std::int64_t kRowPadding = 16;  // keeps packed rows off the same cache sets
 constexpr std::int64_t kAliasingStride =
@@ -65,7 +66,8 @@ Blocking block_for(const Dim& m, const Dim& n, const Dim& k, const Dim& batch, c
   b.panels = ceil_of(expr_of(n), b.nr);
   const std::int64_t depth = k.is_static() ? k.value() : 1024;
   const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * 4;
-  std::int64_t per_block = std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
+  std::int64_t per_block =
+      target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
   std::int64_t groups = 1;
   if (m.is_static() && n.is_static()) {
     const std::int64_t tiles = ceil_of(m.value(), b.mr), panels = ceil_of(n.value(), b.nr);
@@ -102,7 +104,8 @@ class GemmLowering {
         n_(product_of(c_.n)),
         k_(product_of(c_.k)),
         batch_(product_of(c_.batch)),
-        b_(block_for(m_, n_, k_, batch_, tile, context.target)) {}
+        b_(block_for(m_, n_, k_, batch_, tile, context.target)),
+        gpu_(context.target.gpu_mapped) {}
 
   Lowered run() {
     Lowered result;
@@ -138,6 +141,9 @@ class GemmLowering {
     return a.finish("pack_" + g_.name());
   }
 
+  // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
+  bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
+
   // The row stride when the left operand can be read in place: one load, linear in row and depth.
   std::optional<std::int64_t> plain_stride(Assembly& a, const Expr& batch, const Axis& row, const Axis& depth,
                                            Buffer& buffer, Expr& base) {
@@ -149,7 +155,7 @@ class GemmLowering {
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
     const std::int64_t stride = *by_row->int_value();
-    if (b_.mr > 8 && stride % kAliasingStride == 0) return std::nullopt;
+    if (!masks_rows() && b_.mr > 8 && stride % kAliasingStride == 0) return std::nullopt;
     const Var from[] = {row.var, depth.var};
     const Expr to[] = {0, 0};
     buffer = x->buffer;
@@ -157,57 +163,51 @@ class GemmLowering {
     return stride;
   }
 
-  Stmt pack_rows(Assembly& a, const Buffer& rows, const Expr& stride, const Expr& batch,
-                 const Expr& first_row) {
-    const Axis r = make_axis("r", b_.tiles_per_block * b_.mr);
-    std::vector<Axis> depth = make_axes("k", exprs_of(c_.k));
-    const std::vector<Expr> k = coords_of(depth);
-    const Var row = make_var("row");
-    const bool exact = m_.is_static() && m_.value() % (b_.mr * *b_.tiles_per_block.int_value()) == 0;
-    const Expr valid = exact ? Expr() : var(row) < expr_of(m_);
-    const std::vector<Expr> m = unflatten(var(row), exprs_of(c_.m));
-    std::vector<Stmt> lets = {stmt(Let{row, first_row + var(r.var)})};
-    std::vector<Expr> named;  // row coordinates, divided once per row
-    for (std::size_t i = 0; i < m.size(); ++i) {
-      if (m.size() == 1) {
-        named.push_back(m[0]);
-        break;
-      }
-      const Var v = make_var("m" + std::to_string(i));
-      lets.push_back(stmt(Let{v, m[i]}));
-      named.push_back(var(v));
-    }
-    Expr value = c_.left(a.scope(), unflatten(batch, exprs_of(c_.batch)), named, k, valid);
-    value = cast(tile_.operands, value);
-    Expr position = 0;
-    for (std::size_t i = 0; i < k.size(); ++i) position = position * expr_of(c_.k[i]) + k[i];
-    Expr index = var(r.var) * stride + position;
-    Expr* exprs[] = {&value, &index};
-    std::vector<Stmt> body = a.scope().take_checks();
-    if (body.empty()) merge_axes(depth, exprs);
-    body.push_back(stmt(Store{rows, index, value, {}}));
-    Stmt s = block(std::move(body));
-    for (std::size_t i = depth.size(); i-- > 0;)
-      s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
-    lets.push_back(split_on_predicates(s));
-    return loop(r, LoopKind::Serial, block(std::move(lets)));
+  struct Operand {  // element (r, c) of a block is buffer[base + r*stride + c]
+    Buffer buffer;
+    Expr base, stride;
+  };
+
+  // A rows x cols block of an operand: copied into a scratchpad first where the tile unit reads from there.
+  Operand staged(const Operand& x, const std::string& name, std::int64_t rows, std::int64_t cols,
+                 const Expr& valid_rows, const Expr& valid_cols, std::vector<Stmt>& before,
+                 std::vector<Stmt>& step, std::vector<Stmt>& waits) {
+    if (tile_.operands_in != Space::Shared || x.buffer->space == Space::Shared) return x;
+    const Buffer pad = make_buffer(name, tile_.operands, Space::Shared, rows * cols);
+    const Var token = make_var(name + "_copied");
+    before.push_back(stmt(Alloc{pad}));
+    step.push_back(stmt(CopyAsync{pad, 0, cols, x.buffer, x.base, x.stride, valid_rows, valid_cols, token}));
+    waits.push_back(stmt(Wait{token}));
+    return {pad, 0, cols};
   }
 
   // One tile of results: the depth loop and the epilogue.
-  Stmt tile(Assembly& a, const Buffer& left, const Expr& left_base, const Expr& left_stride,
-            const Buffer& right, const Expr& right_base, const Expr& batch, const Expr& first_row,
+  Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& batch, const Expr& first_row,
             const Expr& first_column) {
+    const bool full_rows = m_.is_static() && m_.value() % b_.mr == 0;
+    const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
+    const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
+    const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
+
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", tile_.accumulator, b_.mr, b_.nr});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", tile_.operands, b_.mr, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", tile_.operands, tile_.k, b_.nr});
     const Axis step = make_axis("k", ceil_of(expr_of(k_), tile_.k));
     const Expr k = var(step.var) * tile_.k;
-    const Expr depth_left = loops::min(Expr(tile_.k), expr_of(k_) - k);
-    const Stmt multiply =
-        loop(step, LoopKind::Serial,
-             block({stmt(TileLoad{x, left, left_base + k, left_stride, 1, b_.mr, depth_left}),
-                    stmt(TileLoad{y, right, right_base + k * b_.nr, b_.nr, 1, depth_left, b_.nr}),
-                    stmt(TileMma{c, x, y})}));
+    const bool full_depth = k_.is_static() && k_.value() % tile_.k == 0;
+    const Expr depth =
+        full_depth || tile_.k == 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
+    const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
+    std::vector<Stmt> before, body, waits;
+    const Operand l = staged({left.buffer, left.base + k, left.stride}, "a_pad", b_.mr, tile_.k, left_rows,
+                             depth, before, body, waits);
+    const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride}, "b_pad", tile_.k, b_.nr,
+                             depth, b_.nr, before, body, waits);
+    body.insert(body.end(), waits.begin(), waits.end());
+    body.push_back(stmt(TileLoad{x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
+    body.push_back(stmt(TileLoad{y, r.buffer, r.base, r.stride, 1, depth, b_.nr}));
+    body.push_back(stmt(TileMma{c, x, y}));
+    const Stmt multiply = loop(step, LoopKind::Serial, block(std::move(body)));
 
     const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
     const std::vector<Expr> coords =
@@ -225,13 +225,72 @@ class GemmLowering {
       for (Stmt& check : a.scope().take_checks()) stores.push_back(std::move(check));
       stores.push_back(stmt(Store{a.output(s.memory), flat_index(s.memory.shape(), at), result, {}}));
     }
-    const bool full_rows = m_.is_static() && m_.value() % b_.mr == 0;
-    const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
-    const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
-    const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
-    return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
-                  stmt(TileFill{c, zero(tile_.accumulator)}), multiply,
-                  stmt(TileStore{c, i, j, value, rows, columns, block(std::move(stores))})});
+    before.insert(before.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
+                                 stmt(TileFill{c, zero(tile_.accumulator)}), multiply,
+                                 stmt(TileStore{c, i, j, value, rows, columns, block(std::move(stores))})});
+    return block(std::move(before));
+  }
+
+  // A row of the left operand through the prologue into `to`, at `position` on.
+  Stmt pack_row(Assembly& a, const Buffer& to, const Expr& position, const Expr& batch, const Var& row,
+                const Expr& row_value, const Expr& valid) {
+    std::vector<Axis> depth = make_axes("k", exprs_of(c_.k));
+    const std::vector<Expr> k = coords_of(depth);
+    std::vector<Stmt> stmts = {stmt(Let{row, row_value})};
+    std::vector<Expr> m = unflatten(var(row), exprs_of(c_.m));
+    if (m.size() > 1)  // divided once per row
+      for (Expr& coord : m) {
+        const Var v = make_var("m" + std::to_string(stmts.size()));
+        stmts.push_back(stmt(Let{v, coord}));
+        coord = var(v);
+      }
+    Expr value = cast(tile_.operands, c_.left(a.scope(), unflatten(batch, exprs_of(c_.batch)), m, k, valid));
+    Expr index = 0;
+    for (std::size_t i = 0; i < k.size(); ++i) index = index * expr_of(c_.k[i]) + k[i];
+    index = position + index;
+    Expr* exprs[] = {&value, &index};
+    std::vector<Stmt> body = a.scope().take_checks();
+    if (body.empty()) merge_axes(depth, exprs);
+    body.push_back(stmt(Store{to, index, value, {}}));
+    Stmt s = block(std::move(body));
+    for (std::size_t i = depth.size(); i-- > 0;)
+      s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
+    stmts.push_back(split_on_predicates(s));
+    return block(std::move(stmts));
+  }
+
+  // The block's rows of the left operand: in place, packed by the task, or (where a task is a block of threads)
+  // packed by a phase of their own.
+  Operand left_operand(Assembly& a, const Expr& batch, const Expr& block_row, const Expr& row, const Expr& t,
+                       std::vector<Stmt>& task) {
+    const Axis row_axis = make_axis("m", expr_of(m_)), depth_axis = make_axis("k", expr_of(k_));
+    Buffer buffer;
+    Expr base;
+    if (const auto stride = plain_stride(a, batch, row_axis, depth_axis, buffer, base))
+      return {buffer, base + row * *stride, *stride};
+    a.scope().take_checks();
+    const Expr stride = floordiv(expr_of(k_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
+    const Var v = make_var("row");
+    if (gpu_) {
+      const Axis all = make_axis("b", expr_of(batch_)), r = make_axis("r", expr_of(m_));
+      const Buffer rows = a.workspace("rows", tile_.operands, expr_of(batch_ * m_) * stride);
+      const std::vector<Axis> grid = {all, r};
+      a.phase(parallel_over(grid, pack_row(a, rows, (var(all.var) * expr_of(m_) + var(r.var)) * stride,
+                                           var(all.var), v, var(r.var), {})));
+      return {rows, (batch * expr_of(m_) + row) * stride, stride};
+    }
+    const Axis r = make_axis("r", b_.tiles_per_block * b_.mr);
+    const Buffer rows =
+        make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * b_.mr * stride);
+    const Expr valid = full_blocks() ? Expr() : var(v) < expr_of(m_);
+    task.push_back(stmt(Alloc{rows}));
+    task.push_back(loop(r, LoopKind::Serial,
+                        pack_row(a, rows, var(r.var) * stride, batch, v, block_row + var(r.var), valid)));
+    return {rows, t * (b_.mr * stride), stride};
+  }
+
+  bool full_blocks() const {
+    return m_.is_static() && m_.value() % (b_.mr * *b_.tiles_per_block.int_value()) == 0;
   }
 
   Call multiply(const Type& packed) {
@@ -239,39 +298,24 @@ class GemmLowering {
     const Axis batch = make_axis("b", expr_of(batch_)), group = make_axis("group", b_.panel_groups),
                rows = make_axis("block", b_.row_blocks);
     const Axis panel = make_axis("panel", b_.panels_per_group), t = make_axis("t", b_.tiles_per_block);
-    const Expr which = var(group.var) * b_.panels_per_group + var(panel.var);
     const Expr block_row = var(rows.var) * (b_.tiles_per_block * b_.mr);
-    const Var first_row = make_var("first_row"), batch_index = make_var("batch"),
-              panel_index = make_var("panel_index");
-    const Expr row = var(first_row), column = var(panel_index) * b_.nr;
-
-    const Axis row_axis = make_axis("m", expr_of(m_)), depth_axis = make_axis("k", expr_of(k_));
-    Buffer left;
-    Expr base;
+    const Var first_row = make_var("first_row"), panel_index = make_var("panel_index");
     std::vector<Stmt> task;
-    const auto stride = plain_stride(a, var(batch.var), row_axis, depth_axis, left, base);
-    Expr left_base, left_stride;
-    if (stride) {
-      left_base = base + row * *stride;
-      left_stride = *stride;
-    } else {
-      a.scope().take_checks();
-      left_stride = floordiv(expr_of(k_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
-      left = make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * b_.mr * left_stride);
-      task.push_back(stmt(Alloc{left}));
-      task.push_back(pack_rows(a, left, left_stride, var(batch.var), block_row));
-      left_base = var(t.var) * (b_.mr * left_stride);
-    }
-    const Buffer right = a.temp(0, packed, Access::Read);
-    const Expr right_base = (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr;
-    Stmt one = tile(a, left, left_base, left_stride, right, right_base, var(batch.var), row, column);
-    if (!(m_.is_static() && m_.value() % (b_.mr * *b_.tiles_per_block.int_value()) == 0))
-      one = stmt(If{row < expr_of(m_), std::move(one), nullptr});
-    Stmt tiles = loop(t, LoopKind::Serial,
-                      block({stmt(Let{first_row, block_row + var(t.var) * b_.mr}), std::move(one)}));
+    const Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
+    const Operand right{a.temp(0, packed, Access::Read),
+                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr, b_.nr};
+    Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr);
+    if (!full_blocks()) one = stmt(If{var(first_row) < expr_of(m_), std::move(one), nullptr});
     if (!(b_.panel_groups.int_value() == 1))
-      tiles = stmt(If{var(panel_index) < b_.panels, std::move(tiles), nullptr});
-    task.push_back(loop(panel, LoopKind::Serial, block({stmt(Let{panel_index, which}), std::move(tiles)})));
+      one = stmt(If{var(panel_index) < b_.panels, std::move(one), nullptr});
+    const Stmt row_let = stmt(Let{first_row, block_row + var(t.var) * b_.mr});
+    const Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
+    // A panel stays in cache while the block's tiles go by; a GPU's threads each take a row of tiles.
+    task.push_back(
+        gpu_ ? loop(t, LoopKind::Thread,
+                    block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
+             : loop(panel, LoopKind::Serial,
+                    block({panel_let, loop(t, LoopKind::Serial, block({row_let, std::move(one)}))})));
     const std::vector<Axis> grid = {batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
@@ -282,6 +326,7 @@ class GemmLowering {
   Contraction c_;
   Dim m_, n_, k_, batch_;
   Blocking b_;
+  bool gpu_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The ways to each kind of group, best first, the definition last.
 #include <algorithm>
 
+#include "kernels/gpu_map.h"
 #include "kernels/lowered.h"
 #include "ops/op.h"
 
@@ -27,7 +28,11 @@ bool LoweringContext::allows(std::string_view way) const {
 Lowered lower_group(const Group& group, const LoweringContext& context) {
   for (const Way& way : kWays) {
     if (!context.allows(way.name)) continue;
-    if (auto lowered = way.lower(group, context)) return *std::move(lowered);
+    auto lowered = way.lower(group, context);
+    if (!lowered) continue;
+    if (context.target.gpu_mapped)
+      for (Call& c : lowered->calls) c.program = map_to_gpu(c.program);
+    return *std::move(lowered);
   }
   const Node& n = *group.anchor;
   throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "a way to compute it",
