@@ -9,7 +9,7 @@ using namespace loops;
 namespace {
 
 Expr guarded(Scope& scope, Value v, std::span<const Expr> coords, const Expr& valid) {
-  if (!valid) return scope.at(v, coords);
+  if (valid.get() == nullptr) return scope.at(v, coords);
   if (valid.int_value() == 1) return scope.at(v, coords);
   const Expr x = scope.at(v, coords, valid);
   return x.op() == Op::Load && x->args.size() == 3 && same(x->args[1], valid)
