@@ -105,7 +105,7 @@ TEST_P(Compiled, ConvolutionOfAnImage) {
   expect_near(got, want);
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Compiled, testing::Values("cpu"));
+INSTANTIATE_TEST_SUITE_P(Targets, Compiled, testing::Values("cpu", "interpreter"));
 
 }  // namespace
 }  // namespace deepseek
