@@ -1,7 +1,6 @@
 #include "targets/registry.h"
 
 #include "deepseek/error.h"
-
 #include "targets/cpu/cpu_target.h"
 #include "targets/interpreter/interpreter_target.h"
 
