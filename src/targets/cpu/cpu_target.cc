@@ -9,8 +9,8 @@
 #include "deepseek/error.h"
 #include "targets/cpu/isa.h"
 #include "targets/cpu/jit.h"
+#include "targets/cpu/kernel_cache.h"
 #include "targets/llvm/object.h"
-#include "targets/llvm/program.h"
 
 namespace deepseek {
 namespace {
@@ -80,13 +80,34 @@ class CpuTarget final : public Target {
   std::shared_ptr<const Kernel> compile(const Program& original) {
     Program p = original;
     p.name = kName;
-    const std::string object = codegen::compile_object(p, isa_.machine);
+    const std::string key = KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
     std::size_t workspaces = 0;
     for (const loops::Param& param : p.params) workspaces += param.access == loops::Access::Workspace;
-    return std::make_shared<CpuKernel>(
-        load_object(object, kName, static_cast<int>(loops::phases(p).size())), workspaces);
+    return std::make_shared<CpuKernel>(code(p, key), workspaces);
   }
 
+  std::shared_ptr<const LoadedCode> code(const Program& p, const std::string& key) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (auto loaded = loaded_[key].lock()) return loaded;
+    }
+    const int phases = static_cast<int>(loops::phases(p).size());
+    std::shared_ptr<const LoadedCode> result;
+    if (disk_)
+      if (const auto object = disk_->find(key)) result = load_object(*object, kName, phases);
+    if (!result) {
+      const std::string object = codegen::compile_object(p, isa_.machine);
+      if (disk_) disk_->store(key, object);
+      result = load_object(object, kName, phases);
+    }
+    const std::lock_guard lock(mutex_);
+    loaded_[key] = result;
+    return result;
+  }
+
+  std::unique_ptr<KernelCache> disk_ = KernelCache::from_environment();
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::weak_ptr<const LoadedCode>> loaded_;   // by key
   CpuIsa isa_;
 };
 
