@@ -96,7 +96,8 @@ TEST_F(KernelCacheTest, ProcessesShareIt) {
       const auto cache = KernelCache::open(folder_);
       bool good = cache != nullptr;
       for (int i = 0; good && i < kEntries; ++i) {
-        const std::string key = KernelCache::key({std::to_string(i)}), object(static_cast<std::size_t>(100 * i), 'x');
+        const std::string key = KernelCache::key({std::to_string(i)}),
+                          object(static_cast<std::size_t>(100 * i), 'x');
         if (const auto found = cache->find(key)) good = *found == object;
         cache->store(key, object);
       }
@@ -111,8 +112,10 @@ TEST_F(KernelCacheTest, ProcessesShareIt) {
   }
   const auto cache = KernelCache::open(folder_);
   for (int i = 0; i < kEntries; ++i)
-    EXPECT_EQ(cache->find(KernelCache::key({std::to_string(i)})), std::string(static_cast<std::size_t>(100 * i), 'x'));
-  for (const auto& entry : fs::directory_iterator(folder_)) EXPECT_EQ(entry.path().filename().string().find("tmp-"), std::string::npos);
+    EXPECT_EQ(cache->find(KernelCache::key({std::to_string(i)})),
+              std::string(static_cast<std::size_t>(100 * i), 'x'));
+  for (const auto& entry : fs::directory_iterator(folder_))
+    EXPECT_EQ(entry.path().filename().string().find("tmp-"), std::string::npos);
 }
 
 }  // namespace

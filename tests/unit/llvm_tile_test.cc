@@ -22,13 +22,14 @@ class LlvmTile : public ::testing::TestWithParam<std::string> {
   void SetUp() override { target_ = cpu_target(GetParam()); }
   std::shared_ptr<Target> target_;
 };
-INSTANTIATE_TEST_SUITE_P(, LlvmTile, ::testing::ValuesIn(host_isas()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(, LlvmTile, ::testing::ValuesIn(host_isas()),
+                         [](const auto& info) { return info.param; });
 
 template <class In, class Acc>
-void expect_gemm(Target& target, const GemmShape& s, std::int64_t rows, std::int64_t cols, DType in, DType acc,
-                 std::int64_t depth) {
+void expect_gemm(Target& target, const GemmShape& s, std::int64_t rows, std::int64_t cols, DType in,
+                 DType acc, std::int64_t depth) {
   std::mt19937 random(static_cast<unsigned>(s.m * 10007 + s.n * 101 + s.k));
-  std::uniform_int_distribution<int> digit(-8, 8);   // sums of products stay exact
+  std::uniform_int_distribution<int> digit(-8, 8);  // sums of products stay exact
   const auto draw = [&](std::int64_t n, auto zero) {
     std::vector<decltype(zero)> v(static_cast<std::size_t>(n));
     for (auto& x : v) x = static_cast<decltype(zero)>(digit(random));
@@ -39,22 +40,27 @@ void expect_gemm(Target& target, const GemmShape& s, std::int64_t rows, std::int
   const loops::Program p = gemm_program(s, rows, cols, in, acc, depth);
   const auto kernel = target.compile({&p, 1})[0];
   for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin}) {
-    const auto run = run_kernel(*kernel, p, {bytes_of(a), bytes_of(b), bytes_of(bias), bytes_of(draw(s.m * s.n, Acc{}))},
-                                {}, side, 3);
+    const auto run =
+        run_kernel(*kernel, p, {bytes_of(a), bytes_of(b), bytes_of(bias), bytes_of(draw(s.m * s.n, Acc{}))},
+                   {}, side, 3);
     const auto y = run.template values<Acc>(3);
     for (std::int64_t i = 0; i < s.m; ++i)
       for (std::int64_t j = 0; j < s.n; ++j) {
         Acc sum = bias[static_cast<std::size_t>(j)];
         for (std::int64_t k = 0; k < s.k; ++k)
-          sum += static_cast<Acc>(a[static_cast<std::size_t>(i * s.k + k)]) * static_cast<Acc>(b[static_cast<std::size_t>(k * s.n + j)]);
-        ASSERT_EQ(y[static_cast<std::size_t>(i * s.n + j)], std::max(sum, Acc{0})) << i << ", " << j << " of " << s.m << "x" << s.n << "x" << s.k;
+          sum += static_cast<Acc>(a[static_cast<std::size_t>(i * s.k + k)]) *
+                 static_cast<Acc>(b[static_cast<std::size_t>(k * s.n + j)]);
+        ASSERT_EQ(y[static_cast<std::size_t>(i * s.n + j)], std::max(sum, Acc{0}))
+            << i << ", " << j << " of " << s.m << "x" << s.n << "x" << s.k;
       }
   }
 }
 
 TEST_P(LlvmTile, GemmOfEverySizeInTheTargetsTiles) {
   for (const TileShape& t : target_->info().tiles)
-    for (const GemmShape& s : {GemmShape{t.m, t.n, 8}, GemmShape{2 * t.m, 3 * t.n, 5}, GemmShape{1, 1, 1}, GemmShape{t.m + 1, t.n + 1, 7}, GemmShape{t.m - 1, t.n - 1, 3}, GemmShape{29, 37, 31}})
+    for (const GemmShape& s :
+         {GemmShape{t.m, t.n, 8}, GemmShape{2 * t.m, 3 * t.n, 5}, GemmShape{1, 1, 1},
+          GemmShape{t.m + 1, t.n + 1, 7}, GemmShape{t.m - 1, t.n - 1, 3}, GemmShape{29, 37, 31}})
       expect_gemm<float, float>(*target_, s, t.m, t.n, DType::F32, DType::F32, 1);
 }
 

@@ -12,7 +12,7 @@ namespace deepseek {
 namespace {
 
 struct Search {
-  std::uintptr_t address;   // inside the library that is looked for
+  std::uintptr_t address;  // inside the library that is looked for
   std::string id;
 };
 
@@ -35,11 +35,11 @@ int visit_library(dl_phdr_info* info, std::size_t /*size*/, void* data) {
   bool here = false;
   std::string id;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    const ElfW(Phdr) & p = info->dlpi_phdr[i];
     const std::uintptr_t start = info->dlpi_addr + p.p_vaddr;
     if (p.p_type == PT_LOAD && search.address >= start && search.address < start + p.p_memsz) here = true;
     if (p.p_type == PT_NOTE && id.empty()) {
-      const auto* notes = reinterpret_cast<const char*>(start);   // NOLINT(performance-no-int-to-ptr)
+      const auto* notes = reinterpret_cast<const char*>(start);  // NOLINT(performance-no-int-to-ptr)
       id = note_id(notes, notes + p.p_memsz);
     }
   }
@@ -53,7 +53,7 @@ std::string find_build() {
   std::string build = std::string("llvm ") + LLVM_VERSION_STRING + " ";
   if (!search.id.empty()) return build + search.id;
   Dl_info file{};
-  struct stat info {};
+  struct stat info{};
   if (dladdr(reinterpret_cast<void*>(&visit_library), &file) != 0 && stat(file.dli_fname, &info) == 0)
     build += std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
              std::to_string(info.st_mtim.tv_nsec);

@@ -80,7 +80,8 @@ class CpuTarget final : public Target {
   std::shared_ptr<const Kernel> compile(const Program& original) {
     Program p = original;
     p.name = kName;
-    const std::string key = KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
+    const std::string key =
+        KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
     std::size_t workspaces = 0;
     for (const loops::Param& param : p.params) workspaces += param.access == loops::Access::Workspace;
     return std::make_shared<CpuKernel>(code(p, key), workspaces);
@@ -107,7 +108,7 @@ class CpuTarget final : public Target {
 
   std::unique_ptr<KernelCache> disk_ = KernelCache::from_environment();
   std::mutex mutex_;
-  std::unordered_map<std::string, std::weak_ptr<const LoadedCode>> loaded_;   // by key
+  std::unordered_map<std::string, std::weak_ptr<const LoadedCode>> loaded_;  // by key
   CpuIsa isa_;
 };
 

@@ -102,7 +102,7 @@ std::string environment(const char* name) {
 std::unique_ptr<KernelCache> KernelCache::open(const std::string& folder, std::int64_t max_bytes) {
   if (folder.empty() || !make_folders(folder)) return nullptr;
   Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat info {};
+  struct stat info{};
   if (!fd || fstat(fd.get(), &info) != 0 || info.st_uid != geteuid()) return nullptr;
   if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) return nullptr;
   return std::unique_ptr<KernelCache>(new KernelCache(fd.release(), max_bytes));
@@ -142,8 +142,9 @@ std::string KernelCache::key(std::initializer_list<std::string_view> parts) {
 
 std::optional<std::string> KernelCache::find(const std::string& key) const {
   const Descriptor fd(openat(folder_, key.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat info {};
-  if (!fd || fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != geteuid()) return std::nullopt;
+  struct stat info{};
+  if (!fd || fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != geteuid())
+    return std::nullopt;
   Header header{};
   if (!read_all(fd.get(), &header, sizeof header)) return std::nullopt;
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return std::nullopt;
@@ -153,7 +154,7 @@ std::optional<std::string> KernelCache::find(const std::string& key) const {
   const Header expected = header_of(object);
   if (std::memcmp(&header, &expected, sizeof header) != 0) return std::nullopt;
   constexpr time_t kDay = 24 * 60 * 60;
-  if (time(nullptr) - info.st_mtime > kDay) futimens(fd.get(), nullptr);   // used lately: trim keeps it
+  if (time(nullptr) - info.st_mtime > kDay) futimens(fd.get(), nullptr);  // used lately: trim keeps it
   return object;
 }
 
@@ -161,7 +162,8 @@ void KernelCache::store(const std::string& key, std::string_view object) {
   static std::atomic<std::uint64_t> next{0};
   const std::string temporary = kTemporary + std::to_string(getpid()) + "-" + std::to_string(next++);
   {
-    const Descriptor fd(openat(folder_, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
+    const Descriptor fd(
+        openat(folder_, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
     if (!fd) return;
     const Header header = header_of(object);
     if (!write_all(fd.get(), &header, sizeof header) || !write_all(fd.get(), object.data(), object.size())) {
@@ -169,7 +171,8 @@ void KernelCache::store(const std::string& key, std::string_view object) {
       return;
     }
   }
-  if (renameat(folder_, temporary.c_str(), folder_, key.c_str()) != 0) unlinkat(folder_, temporary.c_str(), 0);
+  if (renameat(folder_, temporary.c_str(), folder_, key.c_str()) != 0)
+    unlinkat(folder_, temporary.c_str(), 0);
   // A process looks at the whole folder once, then after each quarter of the limit that it wrote.
   const auto size = static_cast<std::int64_t>(sizeof(Header) + object.size());
   const std::int64_t before = stored_.fetch_add(size);
@@ -192,7 +195,7 @@ void KernelCache::trim() {
   }
   const std::int64_t now = time(nullptr);
   while (const dirent* item = readdir(folder)) {
-    struct stat info {};
+    struct stat info{};
     if (fstatat(folder_, item->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) continue;
     constexpr std::int64_t kHour = 60 * 60;
     const bool abandoned = std::strncmp(item->d_name, kTemporary, std::strlen(kTemporary)) == 0;

@@ -40,9 +40,9 @@ class KernelCache {
  private:
   KernelCache(int folder, std::int64_t max_bytes) : folder_(folder), max_bytes_(max_bytes) {}
 
-  int folder_;   // descriptor
+  int folder_;  // descriptor
   std::int64_t max_bytes_;
-  std::atomic<std::int64_t> stored_{0};   // bytes since the last trim
+  std::atomic<std::int64_t> stored_{0};  // bytes since the last trim
 };
 
 // Identifies the build of the compiler in this process: its build id, or its file's size and time.
