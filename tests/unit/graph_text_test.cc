@@ -51,7 +51,11 @@ TEST(GraphText, ConstantsKeepTheirBits) {
       const Tensor& again = back.nodes()[0]->data;
       ASSERT_EQ(again.dims(), data.dims()) << g.str();
       ASSERT_EQ(again.dtype(), t);
-      EXPECT_TRUE(data.bytes() == 0 || std::memcmp(again.data(), data.data(), data.bytes()) == 0) << g.str();
+      // Unused bits of the last byte carry nothing.
+      const std::size_t whole = static_cast<std::size_t>(bits(t) * count / 8);
+      EXPECT_TRUE(whole == 0 || std::memcmp(again.data(), data.data(), whole) == 0) << g.str();
+      if (t == DType::I4)
+        for (std::int64_t i = 0; i < count; ++i) EXPECT_EQ(again.at(i), data.at(i));
     }
   }
 }
@@ -71,8 +75,8 @@ TEST(GraphText, AnyOpComesBack) {
   Graph g;
   const Value x = g.placeholder("x", DType::F32, {Dim::symbol("N"), 8, 10, 10});
   const Value w = g.placeholder("w", DType::F32, {4, 2, 3, 3});
-  const Value y =
-      g.op("conv", {x, w}, {{"groups", std::int64_t{4}}, {"strides", std::vector<std::int64_t>{2, 2}}});
+  const Value y = g.op("conv", {x, w},
+                       {{"feature_groups", std::int64_t{4}}, {"strides", std::vector<std::int64_t>{2, 2}}});
   g.output("mean", g.op("mean", {y}, {{"axes", std::vector<std::int64_t>{2, 3}}}));
   const Graph back = Graph::parse(g.str());
   back.verify();

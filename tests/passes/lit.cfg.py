@@ -1,0 +1,21 @@
+"""Tests of passes: graph text in, graph text out. Run by ./dev test, or `.venv/bin/lit -v tests/passes/x.ds`."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lit.formats
+
+config: Any
+root = Path(__file__).resolve().parents[2]
+file_check = next(
+    path for version in (22, 21, 20, 19) if (path := shutil.which(f"FileCheck-{version}")) is not None
+)
+
+config.name = "passes"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".ds"]
+config.test_source_root = str(Path(__file__).parent)
+config.test_exec_root = str(root / "build" / "passes")
+config.substitutions.append(("%opt", str(root / "build" / "release" / "deepseek-opt")))
+config.substitutions.append(("%check", f"{file_check} %s"))
