@@ -309,6 +309,11 @@ const Translators& translators() {
     add_quantize(t);
     add_loss(t);
     add_index(t);
+    add_resize(t);
+    add_sample(t);
+    add_signal(t);
+    add_rnn(t);
+    add_dynamic(t);
     return t;
   }();
   return table;

@@ -136,6 +136,11 @@ void add_attention(Translators& t);
 void add_quantize(Translators& t);
 void add_loss(Translators& t);
 void add_index(Translators& t);
+void add_resize(Translators& t);
+void add_sample(Translators& t);
+void add_signal(Translators& t);
+void add_rnn(Translators& t);
+void add_dynamic(Translators& t);
 
 // Known results of a node whose inputs are known, where it is shape arithmetic; nothing otherwise.
 std::optional<Known> fold(Context& c);
@@ -181,6 +186,9 @@ class Importer {
   Value value(Item& item, Scope& scope);
   void count_nodes(std::size_t n);  // throws Error{ResourceExhausted} when loops unroll without end
   std::int64_t opset(const std::string& domain) const;
+  std::string fresh_symbol(std::string_view stem) {
+    return std::string(stem) + "_" + std::to_string(++symbols_);
+  }
 
  private:
   friend class Context;
@@ -190,7 +198,7 @@ class Importer {
   std::map<std::string, const onnx::FunctionProto*> functions_;
   std::map<std::string, std::int64_t> opsets_;
   std::size_t nodes_ = 0;
-  int depth_ = 0;
+  int depth_ = 0, symbols_ = 0;
   Graph graph_;
 
   void declare_inputs(Scope& scope);

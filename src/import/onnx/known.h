@@ -29,7 +29,7 @@ struct Known {
   bool is_static() const;
   double at(std::size_t i) const {
     return real() ? reals[i] : static_cast<double>(ints[i].value());
-  }                                                           // static
+  }  // static
   void set(std::size_t i, const Known& from, std::size_t j);  // copies an element of the same kind
   Tensor tensor() const;                                      // of a static one
 };

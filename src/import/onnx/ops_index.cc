@@ -52,8 +52,7 @@ void topk(Context& c) {
   const auto results = c.e.ops("topk", {x},
                                {{"k", Shape{k}},
                                 {"axis", std::int64_t{c.axis(c.attr("axis", -1), x.rank())}},
-                                {"largest", c.attr("largest", 1) != 0},
-                                {"sorted", true}});
+                                {"largest", c.attr("largest", 1) != 0}});
   c.out(0, Item(results.at(0)));
   c.out(1, Item(c.e.cast(results.at(1), DType::I64)));
 }

@@ -99,21 +99,11 @@ Value hardmax(Emit& e, Value x, int axis) {
 
 Translate cumulative(std::string name) {
   return [name](Context& c) {
-    Emit& e = c.e;
-    Value x = c.in(0);
-    const int axis = c.axis(c.need_int(1), x.rank());
-    const bool exclusive = c.attr("exclusive", 0) != 0, reverse = c.attr("reverse", 0) != 0;
-    if (reverse) x = e.reverse(x, {axis});
-    if (exclusive) {
-      // One step later, the first being the identity.
-      Shape low(static_cast<std::size_t>(x.rank()), Dim(0)), high = low;
-      low[static_cast<std::size_t>(axis)] = 1;
-      high[static_cast<std::size_t>(axis)] = -1;
-      x = e.pad(x, low, high, name == "cumsum" ? 0 : 1);
-    }
-    Value y = e.op(name, {x}, {{"axis", std::int64_t{axis}}});
-    if (reverse) y = e.reverse(y, {axis});
-    c.out(y);
+    const Value x = c.in(0);
+    c.out(c.e.op(name, {x},
+                 {{"axis", std::int64_t{c.axis(c.need_int(1), x.rank())}},
+                  {"exclusive", c.attr("exclusive", 0) != 0},
+                  {"reverse", c.attr("reverse", 0) != 0}}));
   };
 }
 
