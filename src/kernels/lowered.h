@@ -25,7 +25,7 @@ using Arg = std::variant<Value, TempArg, WorkspaceArg>;
 struct Call {
   loops::Program program;
   std::vector<Arg> args;  // one per program parameter
-  Dim flops = 0, bytes = 0;
+  Dim flops = 0;          // of a contraction
 };
 
 struct Lowered {

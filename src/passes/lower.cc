@@ -89,7 +89,13 @@ class Lowering {
   StepInfo info_of(const Group& g, const Call& c) const {
     std::string ops;
     for (const Node* m : g.members) ops += (ops.empty() ? "" : ", ") + std::string(m->op_name());
-    return {c.program.name, ops, g.anchor->source, c.flops, c.bytes};
+    // Bytes: every argument once. FLOPs: the contraction's, or one per element and member.
+    Dim bytes = 0, flops = c.flops;
+    for (const Arg& a : c.args)
+      if (const Value* v = std::get_if<Value>(&a))
+        bytes = bytes + numel(v->shape()) * std::max<std::int64_t>(1, bits(v->dtype()) / 8);
+    if (flops == Dim(0)) flops = numel(g.domain) * static_cast<std::int64_t>(g.members.size());
+    return {c.program.name, ops, g.anchor->source, flops, bytes};
   }
 
   void append(const Group& g, const Lowered& lowered,
