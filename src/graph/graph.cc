@@ -78,6 +78,10 @@ std::vector<Value> Graph::ops(std::string_view op, std::vector<Value> inputs, At
   node->inputs = std::move(inputs);
   node->attrs = std::move(attrs);
   node->source = source_;
+  // An op that defines a dim needs a name for it that is not taken.
+  const bool defines = std::any_of(node->op->attrs.begin(), node->op->attrs.end(),
+                                   [](const AttrSpec& a) { return a.name == "symbol"; });
+  if (defines && !node->attrs.contains("symbol")) node->attrs["symbol"] = unique(std::string(op) + "_count");
   complete(*node);
   try {
     node->outputs = node->op->infer(*node);

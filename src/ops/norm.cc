@@ -1,4 +1,6 @@
 // Normalisations, composed of simpler ops. Statistics are computed in float32 where x is narrower.
+#include <limits>
+
 #include "ops/entries.h"
 
 namespace deepseek {
@@ -23,13 +25,19 @@ void add_softmax(OpTable& t) {
       .doc("exp(x) / sum(exp(x)) along an axis, without overflow.")
       .input("x", Accepts::Float)
       .attr("axis", AttrKind::Int, std::int64_t{-1}, "The axis that sums to 1.")
+      .attr("masked", AttrKind::Bool, false, "Whether a row that is -inf throughout gives 0 instead of NaN.")
       .infer(along_axis())
       .composed([](Graph& graph, const Node& n) {
         GraphBuilder g(graph);
         const std::int64_t axis = axis_of(n);
         const Value x = g.widen(n.in(0));
-        const Value e = g.exp(g.sub(x, g.max(x, {axis}, true)));
-        return one(g.cast(g.div(e, g.sum(e, {axis}, true)), n.in(0).dtype()));
+        const bool masked = flag(n, "masked");
+        Value top = g.max(x, {axis}, true);
+        if (masked) top = g.select(g.equal(top, -std::numeric_limits<double>::infinity()), 0.0, top);
+        const Value e = g.exp(g.sub(x, top));
+        Value total = g.sum(e, {axis}, true);
+        if (masked) total = g.select(g.equal(total, 0), 1.0, total);
+        return one(g.cast(g.div(e, total), n.in(0).dtype()));
       })
       .gradient(unary_gradient([](GraphBuilder& g, const Node& n, Value dy) {
         const std::int64_t axis = axis_of(n);

@@ -22,8 +22,8 @@ OpBuilder& OpBuilder::input_optional(std::string name, Accepts a, bool free) {
   d_.inputs.push_back({.name = std::move(name), .accepts = a, .optional = true, .free = free});
   return *this;
 }
-OpBuilder& OpBuilder::inputs_variadic(std::string name, Accepts a) {
-  d_.inputs.push_back({.name = std::move(name), .accepts = a, .variadic = true});
+OpBuilder& OpBuilder::inputs_variadic(std::string name, Accepts a, bool free) {
+  d_.inputs.push_back({.name = std::move(name), .accepts = a, .variadic = true, .free = free});
   return *this;
 }
 OpBuilder& OpBuilder::attr(std::string name, AttrKind kind, std::string doc) {
@@ -100,6 +100,10 @@ const OpTable& op_table() {
     add_conv_ops(t);
     add_pool_ops(t);
     add_norm_ops(t);
+    add_attention_ops(t);
+    add_scan_ops(t);
+    add_sort_ops(t);
+    add_control_ops(t);
     return t;
   }();
   return table;
@@ -221,10 +225,13 @@ void complete(Node& n) {
       n.attrs[spec.name] = *spec.default_value;
       continue;
     }
-    // An integer list serves where a shape is meant, an integer where a float is.
-    if (spec.kind == AttrKind::Shape)
+    // An integer list (or an integer, for one dim) serves where a shape is meant, an integer where a float is.
+    if (spec.kind == AttrKind::Shape) {
       if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&it->second))
         it->second = to_shape(*ints);
+      else if (const auto* i = std::get_if<std::int64_t>(&it->second))
+        it->second = Shape{Dim(*i)};
+    }
     if (spec.kind == AttrKind::Float)
       if (const auto* i = std::get_if<std::int64_t>(&it->second)) it->second = static_cast<double>(*i);
     if (!has_kind(it->second, spec.kind))

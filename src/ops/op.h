@@ -114,7 +114,7 @@ class OpBuilder {
   OpBuilder& input(std::string name, Accepts a = Accepts::Any);
   OpBuilder& input_free(std::string name, Accepts a = Accepts::Any);      // own dtype
   OpBuilder& input_optional(std::string name, Accepts a = Accepts::Any, bool free = false);
-  OpBuilder& inputs_variadic(std::string name, Accepts a = Accepts::Any);
+  OpBuilder& inputs_variadic(std::string name, Accepts a = Accepts::Any, bool free = false);
   OpBuilder& attr(std::string name, AttrKind kind, std::string doc);                    // required
   OpBuilder& attr(std::string name, AttrKind kind, Attr default_value, std::string doc);
   OpBuilder& normalize(NormalizeFn f);
@@ -164,5 +164,9 @@ void add_matmul_ops(OpTable& t);
 void add_conv_ops(OpTable& t);
 void add_pool_ops(OpTable& t);
 void add_norm_ops(OpTable& t);         // softmax, layer_norm, batch_norm ...
+void add_attention_ops(OpTable& t);
+void add_scan_ops(OpTable& t);         // cumsum, cumprod
+void add_sort_ops(OpTable& t);         // sort, topk, nonzero
+void add_control_ops(OpTable& t);      // if, while
 
 }  // namespace deepseek

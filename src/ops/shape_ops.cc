@@ -7,6 +7,7 @@ void add_shape_ops(OpTable& t) {
   add_join_ops(t);
   add_make_ops(t);
   add_gather_ops(t);
+  add_scatter_ops(t);
 }
 
 }  // namespace deepseek
