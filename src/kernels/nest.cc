@@ -116,7 +116,7 @@ class ReductionExpander {
 
     Unit unit;
     unit.accumulator = make_buffer("acc", x.type(), Space::Register, 1);
-    nested.push_back(stmt(Accumulate{r.reducer, unit.accumulator, 0, body, {}}));
+    nested.push_back(accumulate(r.reducer, unit.accumulator, body));
     Stmt s = block(std::move(nested));
     for (std::size_t i = axes.size(); i-- > 0;) {
       const bool innermost = i + 1 == axes.size();
@@ -133,6 +133,14 @@ class ReductionExpander {
     units_.push_back(std::move(unit));
     keep_.push_back(x);
     return done_[x.get()] = result;
+  }
+
+  // Sums of products fuse where the accumulator is not shared between lanes.
+  Stmt accumulate(Reducer r, const Buffer& acc, const Expr& body) const {
+    const bool fuses = !vector_ && r == Reducer::Sum && body.op() == Op::Mul &&
+                       (body.type() == DType::F32 || body.type() == DType::F64);
+    if (!fuses) return stmt(Accumulate{r, acc, 0, body, {}});
+    return stmt(Store{acc, 0, make(Op::Fma, {body->args[0], body->args[1], load(acc, 0)}), {}});
   }
 
   bool vector_;

@@ -30,6 +30,10 @@ Formula rounding(LoopOp op) {
 Value zero_gradient(GraphBuilder& g, const Node& n, Value) { return g.full_like(n.in(0), 0.0); }
 
 void add_arithmetic(OpTable& t) {
+  unary(
+      t, "copy", "x itself, in memory of its own: what a compiler inserts to settle a view once.",
+      Accepts::Any, [](const Node&, const Expr& x) { return x; },
+      [](GraphBuilder&, const Node&, Value dy) { return dy; });
   unary(t, "neg", "-x; the smallest integer stays itself.", Accepts::Number, plain(LoopOp::Neg),
         [](GraphBuilder& g, const Node&, Value dy) { return g.neg(dy); });
   unary(

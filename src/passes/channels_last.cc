@@ -46,7 +46,20 @@ std::vector<Value> conv_channels_last(Graph& g, const Node& n) {
     attrs["input_layout"] = last_layout(in);
   }
   attrs["output_layout"] = last_layout(out);
-  const Value y = g.op("conv", {x, n.in(1)}, attrs);
+  Value w = n.in(1);
+  if (n.attr<std::int64_t>("feature_groups") > 1) {
+    // A depthwise kernel is read along its filters: they go innermost, once.
+    const auto& kernel = n.attr<std::string>("kernel_layout");
+    std::string turned;
+    Perm perm;
+    for (const char c : kernel)
+      if (c != 'O') turned += c;
+    turned += 'O';
+    for (const char c : turned) perm.push_back(static_cast<std::int64_t>(kernel.find(c)));
+    w = g.op("copy", {g.op("transpose", {w}, {{"perm", perm}})});
+    attrs["kernel_layout"] = turned;
+  }
+  const Value y = g.op("conv", {x, w}, attrs);
   return {g.op("transpose", {y}, {{"perm", inverse(to_last(out))}})};
 }
 
