@@ -1,0 +1,135 @@
+// Random programs: what LLVM makes of them equals what the interpreter gives, bit for bit (NaN is NaN, -0 is 0).
+#include <gtest/gtest.h>
+
+#include "loops/interpreter.h"
+#include "support/compare_kernels.h"
+#include "targets/cpu/cpu_target.h"
+#include "targets/cpu/isa.h"
+
+namespace deepseek {
+namespace {
+
+using namespace loops;
+using testing::draw_elements;
+using testing::expect_same;
+using testing::GuardedMemory;
+using testing::Random;
+using testing::run_kernel;
+
+constexpr DType kTypes[] = {DType::Bool, DType::I8,  DType::U8,  DType::I16,    DType::U16,
+                            DType::I32,  DType::U32, DType::I64, DType::U64,    DType::F16,
+                            DType::BF16, DType::F32, DType::F64, DType::F8E4M3, DType::F8E5M2};
+
+template <class T>
+const T& pick(Random& r, const T* begin, std::size_t n) {
+  return begin[r() % n];
+}
+
+// Draws expressions of a wanted type over the elements at one index.
+class Expressions {
+ public:
+  Expressions(Random& r, std::vector<Buffer> inputs, Expr index)
+      : r_(r), inputs_(std::move(inputs)), index_(std::move(index)) {}
+
+  Expr draw(DType t, int depth) {
+    if (depth == 0 || r_() % 8 == 0) return leaf(t);
+    const auto sub = [&](DType s) { return draw(s, depth - 1); };
+    switch (r_() % 6) {
+      case 0:
+        return select(sub(DType::Bool), sub(t), sub(t));
+      case 1:
+        return cast(t, sub(pick(r_, kTypes, std::size(kTypes))));
+      case 2:
+        if (t == DType::Bool) return compare(depth);
+        return make(unary(t), {sub(t)});
+      case 3:
+        if (is_float(t) && bits(t) >= 32) return make(Op::Fma, {sub(t), sub(t), sub(t)});
+        [[fallthrough]];
+      default: {
+        if (t == DType::Bool && r_() % 2 == 0) return compare(depth);
+        return make(binary(t), {sub(t), sub(t)});
+      }
+    }
+  }
+
+ private:
+  Expr leaf(DType t) {
+    if (r_() % 4 == 0)
+      return is_float(t)        ? constant(t, static_cast<double>(r_() % 9) - 4)
+             : t == DType::Bool ? constant(t, static_cast<std::int64_t>(r_() % 2))
+                                : constant(t, static_cast<std::int64_t>(r_() % 9));
+    for (const Buffer& b : inputs_)
+      if (b->dtype == t) return load(b, index_);
+    return cast(t, index_);
+  }
+  Expr compare(int depth) {
+    static constexpr Op kOps[] = {Op::Eq, Op::Ne, Op::Lt, Op::Le};
+    const DType t = pick(r_, kTypes, std::size(kTypes));
+    if (is_float(t) && r_() % 4 == 0) return make(r_() % 2 ? Op::IsNan : Op::IsInf, {draw(t, depth - 1)});
+    return make(pick(r_, kOps, std::size(kOps)), {draw(t, depth - 1), draw(t, depth - 1)});
+  }
+  Op unary(DType t) {
+    static constexpr Op kFloat[] = {Op::Neg, Op::Abs, Op::Floor, Op::Ceil, Op::Trunc, Op::Round, Op::Sqrt};
+    static constexpr Op kInteger[] = {Op::Neg, Op::Abs, Op::Not};
+    return is_float(t) ? pick(r_, kFloat, std::size(kFloat)) : pick(r_, kInteger, std::size(kInteger));
+  }
+  Op binary(DType t) {
+    static constexpr Op kFloat[] = {Op::Add, Op::Sub, Op::Mul, Op::Div, Op::Min, Op::Max};
+    static constexpr Op kBool[] = {Op::And, Op::Or, Op::Xor};
+    static constexpr Op kInteger[] = {Op::Add, Op::Sub, Op::Mul, Op::Div, Op::FloorDiv, Op::Rem, Op::Mod,
+                                      Op::Min, Op::Max, Op::And, Op::Or,  Op::Xor,      Op::Shl, Op::Shr};
+    if (t == DType::Bool) return pick(r_, kBool, std::size(kBool));
+    return is_float(t) ? pick(r_, kFloat, std::size(kFloat)) : pick(r_, kInteger, std::size(kInteger));
+  }
+
+  Random& r_;
+  std::vector<Buffer> inputs_;
+  Expr index_;
+};
+
+class LlvmRandom : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { target_ = cpu_target(GetParam()); }
+
+  // Runs p, whose buffers all have n elements and whose only symbol is n, at several n.
+  void compare(const Program& p, Random& r, std::initializer_list<std::int64_t> sizes) {
+    verify(p);
+    const auto reference = interpret(p), kernel = target_->compile({&p, 1})[0];
+    for (const std::int64_t n : sizes) {
+      std::vector<std::vector<std::byte>> data;
+      for (const Param& param : p.params) data.push_back(draw_elements(r, param.buffer->dtype, n));
+      const auto want = run_kernel(*reference, p, data, {{n}});
+      for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin})
+        expect_same(p, run_kernel(*kernel, p, data, {{n}}, side), want, GetParam());
+    }
+  }
+
+  std::shared_ptr<Target> target_;
+};
+INSTANTIATE_TEST_SUITE_P(, LlvmRandom, ::testing::ValuesIn(host_isas()),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(LlvmRandom, ExpressionsOfEveryType) {
+  Random r(7);
+  for (const DType t : kTypes)
+    for (int round = 0; round < 3; ++round) {
+      const Expr n = symbol("n");
+      std::vector<Param> params;
+      std::vector<Buffer> inputs;
+      for (const DType in : kTypes) {
+        inputs.push_back(make_buffer("in_" + std::string(name(in)), in, Space::Global, n));
+        params.push_back({inputs.back(), Access::Read});
+      }
+      const Buffer out = make_buffer("out", t, Space::Global, n);
+      params.push_back({out, Access::Write});
+      const Var i = loop_var("i", n);
+      Expressions expressions(r, inputs, var(i));
+      const Stmt body = stmt(Store{out, var(i), expressions.draw(t, 4), {}});
+      const Program p{"expression", params, {"n"}, {}, stmt(For{i, n, LoopKind::Vector, body})};
+      compare(p, r, {1, 37, 96});
+      if (HasFatalFailure()) return;
+    }
+}
+
+}  // namespace
+}  // namespace deepseek
