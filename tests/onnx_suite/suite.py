@@ -1,0 +1,175 @@
+"""ONNX's node tests, each in a worker process of its own kind: a crash is that test's result, not the suite's end.
+
+python tests/onnx_suite/suite.py            every test; prints each failure, then the rate
+python tests/onnx_suite/suite.py softmax    those with "softmax" in their names
+python tests/onnx_suite/suite.py --known    rewrites the reasons in known_failures.txt
+"""
+
+import argparse
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DATA = ROOT / "build" / "onnx-node-tests"
+KNOWN = HERE / "known_failures.txt"
+TIMEOUT = 60.0  # seconds that one test may take
+RATE_GATE = 0.75  # ONNX Runtime 1.31 passes 71.4%, OpenVINO 2026.4 72.8% on the same cases, fed by NumPy
+
+
+@dataclass(frozen=True)
+class Result:
+    status: str  # pass, wrong, error, exception, crash, timeout
+    message: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "pass"
+
+
+def names() -> list[str]:
+    """Every node test, from the cache in build/, which is made when it is not there."""
+    if not (DATA / "complete").exists():
+        subprocess.run([sys.executable, str(HERE / "generate.py"), str(DATA)], check=True)
+    return sorted(p.name for p in DATA.iterdir() if p.is_dir())
+
+
+def fixed_part(all_names: Sequence[str]) -> list[str]:
+    """What ./dev test runs: every third test, the same ones each time."""
+    return list(all_names[::3])
+
+
+def known_failures() -> dict[str, str]:
+    """Name and reason of the tests that are known to fail."""
+    known = {}
+    for line in KNOWN.read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, reason = line.partition(" ")
+            known[name] = reason.strip()
+    return known
+
+
+class Worker:
+    """A process that runs one test after another; started again after a crash or a timeout."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        paths = [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    def run(self, name: str) -> Result:
+        if self.process is None:
+            self.process = self.start()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{DATA / name}\n".encode())
+            self.process.stdin.flush()
+            line = self.read_line()
+        except (BrokenPipeError, TimeoutError) as error:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+            return Result("timeout" if isinstance(error, TimeoutError) else "crash", str(error))
+        return Result(**json.loads(line))
+
+    def read_line(self) -> bytes:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(TIMEOUT):
+                raise TimeoutError(f"no result within {TIMEOUT:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise BrokenPipeError(f"the process ended with status {self.process.wait()}")
+        return line
+
+    def close(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def run_all(
+    chosen: Sequence[str], report: Callable[[str, Result], None] = lambda name, result: None
+) -> dict[str, Result]:
+    """Runs the tests on all processors."""
+    queue: SimpleQueue[str] = SimpleQueue()
+    for name in chosen:
+        queue.put(name)
+    results: dict[str, Result] = {}
+
+    def work() -> None:
+        worker = Worker()
+        while True:
+            try:
+                name = queue.get_nowait()
+            except Empty:
+                break
+            results[name] = worker.run(name)
+            report(name, results[name])
+        worker.close()
+
+    count = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work) for _ in range(count)]:
+            future.result()
+    return results
+
+
+def summary(results: dict[str, Result]) -> str:
+    passed = sum(r.passed for r in results.values())
+    counts = Counter(r.status for r in results.values())
+    rest = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "pass")
+    return f"ONNX node tests: {passed} of {len(results)} pass ({passed / max(len(results), 1):.1%}); {rest or 'no failure'}"
+
+
+def write_known(results: dict[str, Result]) -> None:
+    old = known_failures()
+    lines = [line for line in KNOWN.read_text().splitlines() if line.startswith("#")]
+    for name in sorted(results):
+        if not results[name].passed:
+            lines.append(f"{name} {old.get(name) or results[name].message}")
+    KNOWN.write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pattern", nargs="?", default="")
+    parser.add_argument("--known", action="store_true", help="write what fails to known_failures.txt")
+    args = parser.parse_args()
+    chosen = [name for name in names() if args.pattern in name]
+
+    def report(name: str, result: Result) -> None:
+        if not result.passed:
+            print(f"{name}: {result.status}: {result.message}", flush=True)
+
+    results = run_all(chosen, report)
+    print(summary(results))
+    if args.known:
+        write_known(results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
