@@ -154,7 +154,9 @@ def write_known(results: dict[str, Result]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pattern", nargs="?", default="")
     parser.add_argument("--known", action="store_true", help="write what fails to known_failures.txt")
     args = parser.parse_args()

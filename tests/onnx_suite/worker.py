@@ -54,7 +54,9 @@ def check(got: Any, expected: Any, rtol: float, atol: float) -> None:
     if expected.dtype.name == "bfloat16":
         rtol = max(rtol, 2**-6)  # two units in the last place, as ONNX's runner has it
         got, expected = got.astype(np.float32), expected.astype(np.float32)
-    elif expected.dtype.kind == "V" or expected.dtype.name.startswith(("float8", "float4", "int4", "uint4", "int2", "uint2")):
+    elif expected.dtype.kind == "V" or expected.dtype.name.startswith(
+        ("float8", "float4", "int4", "uint4", "int2", "uint2")
+    ):
         got, expected = got.astype(np.float32), expected.astype(np.float32)
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
