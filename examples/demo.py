@@ -124,9 +124,8 @@ def classify() -> Part:
         theirs = model(*inputs)
         times = side_by_side(lambda: compiled(*inputs), lambda: model(*inputs), 15, "timing")
     same = int(ours.argmax()) == int(theirs.argmax())
-    print(
-        f"2. ResNet-50: ready in {ready:.1f} s; class {int(ours.argmax())}, {'as' if same else 'not as'} PyTorch"
-    )
+    verdict = "as" if same else "not as"
+    print(f"2. ResNet-50: ready in {ready:.1f} s; class {int(ours.argmax())}, {verdict} PyTorch")
     return Part("ResNet-50, one image", zoo.relative_error(ours, theirs), *times)
 
 
@@ -188,9 +187,7 @@ def learn_digits(epochs: int) -> tuple[Part, float]:
         theirs = model(images)
         accuracy = float((ours.argmax(1) == labels).float().mean())
         twin_accuracy = float((twin.eval()(images).argmax(1) == labels).float().mean())
-    print(
-        f"3. digits: test accuracy {accuracy:.2%} after {epochs} epochs; trained in PyTorch {twin_accuracy:.2%}"
-    )
+    print(f"3. digits: test accuracy {accuracy:.2%} after {epochs} epochs; PyTorch's {twin_accuracy:.2%}")
     return Part("digits, one step of 64", zoo.relative_error(ours, theirs), ours_ms, torch_ms), accuracy
 
 

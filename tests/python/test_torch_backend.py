@@ -127,16 +127,14 @@ def test_inputs_that_are_changed() -> None:
 
 def test_what_deepseek_lacks_runs_in_pytorch() -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
-        y = torch.linalg.inv(x @ x.t() + 3 * torch.eye(4))
-        return torch.special.i0(y) * 2 + x.sum()
+        y = torch.special.i0(x @ x.t() + 3)
+        return torch.special.i0(y.sqrt() / 9) * 2 + x.sum()
 
     x = torch.randn(4, 4)
-    torch.testing.assert_close(compiled(function)(x), function(x), rtol=1e-4, atol=1e-5)
-    lacking = bridge.explain().eager_ops
-    assert set(lacking) <= {"aten.linalg_inv_ex.default", "aten.i0.default", "aten.special_i0.default"}
-    assert lacking.total() == 2
-    assert "no translation" in str(bridge.explain())
-    assert len(bridge.explain().records[0].pieces) == 2  # before and after
+    torch.testing.assert_close(compiled(function)(x), function(x))
+    assert bridge.explain().eager_ops == {"aten.i0.default": 2}
+    assert "2 x aten.i0.default: no translation" in str(bridge.explain())
+    assert len(bridge.explain().records[0].pieces) == 3  # before, between and after
 
 
 def test_random_numbers_come_from_pytorch() -> None:

@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import sympy
-from deepseek import Graph, Value
-from deepseek.torch.shapes import DTYPE_NAMES, Dim, Unsupported, dim, dims, dtype_name, expression
-
 import torch
 from torch import fx
+
+from deepseek import Graph, Value
+from deepseek.torch.shapes import DTYPE_NAMES, Dim, Unsupported, dim, dims, dtype_name, expression
 
 Scalar: TypeAlias = bool | int | float
 Operand: TypeAlias = Value | Scalar | str  # the text is a symbolic size
@@ -49,8 +49,7 @@ class Builder:
     def op(self, name: str, *inputs: Value | None, **attrs: Any) -> Value:
         """Adds an op with one result."""
         result = self.graph.op(name, list(inputs), attrs)
-        if isinstance(result, tuple):
-            raise AssertionError(f"{name} has several results")
+        assert isinstance(result, Value)
         return result
 
     def ops(self, name: str, *inputs: Value | None, **attrs: Any) -> tuple[Value, ...]:

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import deepseek
-from deepseek.torch.compiler import backend
-
 import torch
 from torch.utils import _pytree as pytree
+
+import deepseek
+from deepseek.torch.compiler import backend
 
 T = TypeVar("T")
 
@@ -77,7 +77,9 @@ def _call(compiled: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     leaves, structure = pytree.tree_flatten((args, kwargs))
     if not any(isinstance(leaf, deepseek.Tensor) for leaf in leaves):
         return compiled(*args, **kwargs)
-    leaves = [torch.from_dlpack(leaf) if isinstance(leaf, deepseek.Tensor) else leaf for leaf in leaves]
+    leaves = [
+        torch.utils.dlpack.from_dlpack(leaf) if isinstance(leaf, deepseek.Tensor) else leaf for leaf in leaves
+    ]
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     with torch.no_grad():
         result = compiled(*args, **kwargs)

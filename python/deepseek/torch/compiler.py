@@ -5,9 +5,16 @@ and training.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from functorch.compile import min_cut_rematerialization_partition
+from torch import fx
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import _disable_current_modes
 
 import deepseek
 from deepseek.torch import report
@@ -16,12 +23,6 @@ from deepseek.torch.partition import Island, Step, mark_refused, refuse, split
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
 from deepseek.torch.translate import Refused, translate
-from functorch.compile import min_cut_rematerialization_partition
-
-import torch
-from torch import fx
-from torch._dynamo.backends.common import aot_autograd
-from torch.utils._python_dispatch import _disable_current_modes
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,15 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
     record = report.Record(kind)
     steps, pieces = _compile_islands(module, refused, parameters, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
-        record.add_eager(str(node.target), refused[node])
+        if node.target is not operator.getitem:
+            record.add_eager(_op_name(node), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+
+
+def _op_name(node: fx.Node) -> str:
+    """The op's name, also where PyTorch wraps it to order its effects."""
+    return str(node.args[1] if str(node.target) == "with_effects" else node.target)
 
 
 def _compile_islands(

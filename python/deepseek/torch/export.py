@@ -4,25 +4,25 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import deepseek
-from deepseek import Error, Executable
-from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, refusal
-from deepseek.torch.translate import Refused, source_of, translate
 
 import torch
 from torch import fx
 from torch.export.graph_signature import InputKind, OutputKind
+
+import deepseek
+from deepseek import Error, Executable
+from deepseek.torch.library import decompositions
+from deepseek.torch.partition import Island, is_size, refusal
+from deepseek.torch.translate import Refused, source_of, translate
 
 
 def compile_module(
     module: torch.nn.Module,
     example_inputs: Sequence[Any],
     *,
-    dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
+    dynamic_shapes: dict[str, Any] | tuple[Any, ...] | list[Any] | None = None,
     **options: Any,
 ) -> Executable:
     """Compiles a module for inference. `dynamic_shapes` as in torch.export; `options` as in deepseek.compile.
@@ -37,10 +37,10 @@ def compile_module(
         exported = exported.run_decompositions(decompositions())
     graph = exported.graph_module.graph
     graph.eliminate_dead_code()
+    nodes = [node for node in graph.nodes if node.op == "call_function" and not is_size(node)]
+    _check(nodes)
     arguments, constants = _signature(exported)
     results = _results(exported)
-    nodes = [node for node in graph.nodes if node.op == "call_function" and _has_tensor(node)]
-    _check(nodes)
     island = Island(nodes, arguments, [node for node, _ in results])
     try:
         translation = translate(
@@ -48,13 +48,8 @@ def compile_module(
         )
     except Refused as error:
         raise _unsupported([(error.node, error.reason)]) from error
-    return deepseek.compile(translation.graph, **options)
-
-
-def _has_tensor(node: fx.Node) -> bool:
-    return not isinstance(
-        node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool)
-    )
+    executable: Executable = deepseek.compile(translation.graph, **options)
+    return executable
 
 
 def _signature(exported: torch.export.ExportedProgram) -> tuple[list[fx.Node], dict[fx.Node, torch.Tensor]]:

@@ -16,14 +16,8 @@ from torch._decomp import core_aten_decompositions
 
 aten = torch.ops.aten
 
-_library = torch.library.Library("deepseek", "DEF")
-_library.define(
-    "attention_backward(Tensor dy, Tensor q, Tensor k, Tensor v, Tensor? mask, bool causal, float? scale) "
-    "-> (Tensor, Tensor, Tensor)"
-)
 
-
-@torch.library.impl(_library, "attention_backward", "CompositeExplicitAutograd")
+@torch.library.custom_op("deepseek::attention_backward", mutates_args=())
 def _attention_backward(
     dy: torch.Tensor,
     q: torch.Tensor,
@@ -44,7 +38,7 @@ def _attention_backward(
     return gradients
 
 
-@torch.library.register_fake("deepseek::attention_backward", lib=_library)
+@_attention_backward.register_fake
 def _attention_backward_fake(
     dy: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

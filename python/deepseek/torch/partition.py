@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from deepseek.torch.builder import RULES
-from deepseek.torch.shapes import DTYPE_NAMES
-
 import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from deepseek.torch.builder import RULES
+from deepseek.torch.shapes import DTYPE_NAMES
 
 aten = torch.ops.aten
 
@@ -102,7 +102,8 @@ def split(graph: fx.Graph, refused: dict[fx.Node, str]) -> list[Step]:
     roots = [n for n in output.all_input_nodes if n not in tail] + [
         n for view in tail for n in view.all_input_nodes
     ]
-    needed = _needed(graph, [root for root in roots if root not in tail])
+    effects = [node for node in graph.nodes if node.op == "call_function" and node.is_impure()]
+    needed = _needed(graph, [root for root in roots + effects if root not in tail])
     levels: dict[fx.Node, int] = {}
     compiled: dict[int, list[fx.Node]] = {}
     eager: dict[int, list[fx.Node]] = {}
@@ -160,7 +161,7 @@ def mark_refused(graph: fx.Graph) -> dict[fx.Node, str]:
             continue
         reason = refusal(node)
         if node.target is operator.getitem and node.args[0] in refused:
-            reason = refused[node.args[0]]  # type: ignore[index]
+            reason = refused[node.args[0]]
         if reason is not None:
             refused[node] = reason
     return refused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from deepseek import Context, Executable
 from deepseek.torch.shapes import TORCH_DTYPES
-
-import torch
 
 
 class Piece:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import fx
+
 from deepseek.torch.partition import Island, Step, is_size
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import evaluator, expression, symbols_of
 from deepseek.torch.translate import attribute
-
-import torch
-from torch import fx
 
 aten = torch.ops.aten
 
@@ -66,6 +66,7 @@ class Program:
         inputs.clear()
         for slot, constant in self.constants:
             values[slot] = constant
+        values[self.symbol_slot] = ()
         if self.symbol_sources:
             symbols = [
                 values[slot] if axis is None else values[slot].shape[axis]
@@ -76,7 +77,7 @@ class Program:
                 values[slot] = size[0]
         for step in self.steps:
             step(values)
-        results = [None if slot is None else values[slot] for slot in self.results]
+        results: list[Any] = [None if slot is None else values[slot] for slot in self.results]
         for position, strides in self.strides:
             results[position] = _with_strides(results[position], strides(*values[self.symbol_slot])[0])
         return results

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import sympy
-
 import torch
 from torch.utils._sympy import functions as torch_sympy
 

@@ -10,14 +10,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import fx
+
 from deepseek import Error, Graph, Value
 from deepseek.torch import rules as _rules  # noqa: F401  (registers them)
 from deepseek.torch.builder import RULES, Builder, Result, map_argument
 from deepseek.torch.partition import Island
 from deepseek.torch.shapes import Unsupported, dims, dtype_name
-
-import torch
-from torch import fx
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _LIBRARY = os.path.dirname(torch.__file__) + os.sep

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, rule
 from deepseek.torch.shapes import Dim, Unsupported
-
-import torch
 
 aten = torch.ops.aten
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, rule
 from deepseek.torch.shapes import Dim
-
-import torch
 
 aten = torch.ops.aten
 
@@ -42,16 +42,20 @@ def scalar_tensor(b: Builder, value: Scalar, **kwargs: Any) -> Value:
 
 @rule(aten.arange.start_step)
 def arange(b: Builder, start: Any, end: Any, step: Any = 1, **kwargs: Any) -> Value:
+    return _steps(b, start, step)
+
+
+@rule(torch.ops.prims.iota.default)
+def iota(b: Builder, length: Any, *, start: Any, step: Any, **kwargs: Any) -> Value:
+    return _steps(b, start, step)
+
+
+def _steps(b: Builder, start: Any, step: Any) -> Value:
     dtype = b.dtype()
     steps = b.op("iota", shape=b.shape(), dtype=dtype, axis=0)
     if step != 1:
         steps = b.op("mul", steps, b.tensor(step, dtype))
     return steps if start == 0 else b.op("add", steps, b.tensor(start, dtype))
-
-
-@rule(torch.ops.prims.iota.default)
-def iota(b: Builder, length: Any, *, start: Any, step: Any, **kwargs: Any) -> Value:
-    return arange(b, start, None, step)
 
 
 @rule(aten.tril.default, aten.triu.default)

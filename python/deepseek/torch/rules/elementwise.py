@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, Operand, Scalar, rule
 from deepseek.torch.shapes import INTEGER_NAMES, Unsupported
-
-import torch
 
 aten = torch.ops.aten
 
@@ -135,12 +135,12 @@ for _target, _name in ROUNDING.items():
     rule(_target)(_rounding(_name))
 for _target, _name in BINARY.items():
     rule(_target)(_binary(_name))
-for _target, _name in COMPARISONS.items():
-    rule(_target.Tensor, _target.Scalar)(_comparison(_name))
+for _packet, _name in COMPARISONS.items():
+    rule(_packet.Tensor, _packet.Scalar)(_comparison(_name))
 for _target, _name in LOGICAL.items():
     rule(_target)(_logical(_name))
-for _target, (_bool, _integers) in BITWISE.items():
-    rule(_target.Tensor, _target.Scalar)(_bitwise(_bool, _integers))
+for _packet, (_bool, _integers) in BITWISE.items():
+    rule(_packet.Tensor, _packet.Scalar)(_bitwise(_bool, _integers))
 
 
 def truth(b: Builder, x: Value) -> Value:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, axis, rule
 from deepseek.torch.shapes import Dim, Unsupported, product
-
-import torch
 
 aten = torch.ops.aten
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, rule
 from deepseek.torch.rules.contractions import spread
 from deepseek.torch.shapes import Unsupported
-
-import torch
 
 aten = torch.ops.aten
 

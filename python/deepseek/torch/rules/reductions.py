@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axes, axis, rule
 from deepseek.torch.rules.elementwise import truth
 from deepseek.torch.shapes import product
-
-import torch
 
 aten = torch.ops.aten
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from deepseek import Value
 from deepseek.torch import library as _library  # registers torch.ops.deepseek
 from deepseek.torch.builder import Builder, axis, rule
@@ -14,8 +16,6 @@ from deepseek.torch.rules.norms import channels
 from deepseek.torch.rules.pools import window
 from deepseek.torch.rules.reductions import reduce
 from deepseek.torch.shapes import Dim, Unsupported
-
-import torch
 
 aten = torch.ops.aten
 ATTENTION_BACKWARD = _library.ATTENTION_BACKWARD

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sympy
+import torch
+
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axis, rule
 from deepseek.torch.shapes import Dim, dim, expression
-
-import torch
 
 aten = torch.ops.aten
 
