@@ -275,7 +275,7 @@ TEST(Interpreter, IsATarget) {
   EXPECT_EQ(plain.info().isa, "interpreter");
   EXPECT_FALSE(plain.info().gpu_mapped);
   EXPECT_TRUE(gpu.info().gpu_mapped);
-  EXPECT_EQ(gpu.info().tiles.front().operands_in, Space::Shared);
+  EXPECT_EQ(gpu.info().tiles.front().k, 1);
   Harness h;
   const Buffer y = h.param("y", DType::I32, 1, Access::Write);
   h.p.body = stmt(Store{y, 0, constant(DType::I32, std::int64_t{42}), {}});

@@ -7,10 +7,8 @@ InterpreterTarget::InterpreterTarget(InterpreterTargetOptions options) : options
   info_.isa = "interpreter";
   info_.gpu_mapped = options.gpu_mapped;
   if (options.gpu_mapped) {
-    info_.vector_bytes = 4;  // a thread is scalar
-    info_.tiles = {{DType::BF16, DType::F32, 16, 8, 16, false, loops::Space::Shared},
-                   {DType::F32, DType::F32, 16, 8, 8, false, loops::Space::Shared},
-                   {DType::I8, DType::I32, 16, 8, 32, false, loops::Space::Shared}};
+    info_.vector_bytes = 4;                                                         // a thread is scalar
+    info_.tiles = {{DType::F32, DType::F32, 4, 8, 1, true, loops::Space::Global}};  // a thread's registers
   } else {
     info_.tiles = {{DType::F32, DType::F32, 6, 16, 32, true, loops::Space::Global}};
   }

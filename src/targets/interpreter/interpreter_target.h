@@ -7,7 +7,7 @@
 namespace deepseek {
 
 struct InterpreterTargetOptions {
-  // Says that it wants Block and Thread loops and has the tiles of a GPU's matrix unit, operands in shared memory.
+  // Says that it wants Block and Thread loops and has a tile in each thread's registers.
   bool gpu_mapped = false;
   loops::InterpreterOptions interpreter;
 };
