@@ -62,6 +62,24 @@ TEST_P(Compiled, MatmulWithPrologueAndEpilogue) {
   }
 }
 
+TEST_P(Compiled, SoftmaxAtADynamicLength) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {Dim::symbol("n"), Dim::symbol("m")});
+  g.output("y", g.op("softmax", {x}, {{"axis", std::int64_t{-1}}}));
+  const Executable e = compile(g, options());
+  for (const auto& [n, m] : {std::pair{1, 1}, {3, 17}, {5, 128}, {0, 4}}) {
+    const Tensor in = random_tensor({n, m}, 7);
+    std::vector<double> want;
+    for (int i = 0; i < n; ++i) {
+      double sum = 0;
+      for (int j = 0; j < m; ++j) sum += std::exp(in.as<float>()[static_cast<std::size_t>(i * m + j)]);
+      for (int j = 0; j < m; ++j)
+        want.push_back(std::exp(in.as<float>()[static_cast<std::size_t>(i * m + j)]) / sum);
+    }
+    expect_near(e.run({{"x", in}}).at("y"), want);
+  }
+}
+
 TEST_P(Compiled, ConvolutionOfAnImage) {
   constexpr int kC = 16, kH = 9, kW = 11, kO = 20, kK = 3;
   Graph g;
