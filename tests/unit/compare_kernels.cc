@@ -65,12 +65,12 @@ void expect_same(const Program& p, const KernelRun& got, const KernelRun& want, 
         const double x = element(t, a), y = element(t, b);
         if (x == y || (std::isnan(x) && std::isnan(y))) continue;
         if (std::fabs(x - y) <= tolerance * std::max(1.0, std::fabs(y))) continue;
-        ASSERT_EQ(x, y) << what << " element " << k << "\n" << print(p);
+        ASSERT_EQ(x, y) << what << " " << p.params[i].buffer->name << "[" << k << "]\n" << print(p);
       }
       std::uint64_t x = 0, y = 0;
       std::memcpy(&x, a, width);
       std::memcpy(&y, b, width);
-      ASSERT_EQ(x, y) << what << " element " << k << "\n" << print(p);
+      ASSERT_EQ(x, y) << what << " " << p.params[i].buffer->name << "[" << k << "]\n" << print(p);
     }
   }
 }

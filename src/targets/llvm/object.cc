@@ -26,6 +26,7 @@
 #include <mutex>
 
 #include "deepseek/error.h"
+#include "loops/math.h"
 #include "targets/llvm/program.h"
 
 namespace deepseek::codegen {
@@ -142,7 +143,7 @@ std::unique_ptr<llvm::Module> build(llvm::LLVMContext& context, const loops::Pro
   module->setTargetTriple(machine.triple);
 #endif
   module->setDataLayout(target.createDataLayout());
-  emit_program(*module, machine, p);
+  emit_program(*module, machine, loops::expand_math(p));
   std::string problem;
   llvm::raw_string_ostream out(problem);
   if (dumping()) {
