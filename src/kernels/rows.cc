@@ -15,7 +15,7 @@ namespace {
 
 Reducer reducer_of(const Node& n) {
   const std::string& op = n.op->name;
-  if (op == "sum") return Reducer::Sum;
+  if (op == "sum" || op == "mean") return Reducer::Sum;
   if (op == "prod") return Reducer::Prod;
   if (op == "max") return Reducer::Max;
   if (op == "min") return Reducer::Min;
@@ -53,7 +53,7 @@ class RowsLowering {
   };
 
   static bool reduces(const Node& n) {
-    static const std::set<std::string> names = {"sum", "prod", "max", "min", "any", "all"};
+    static const std::set<std::string> names = {"sum", "mean", "prod", "max", "min", "any", "all"};
     return names.contains(n.op->name);
   }
   bool is_full(const Node& n) const { return !reduces(n) && n.outputs[0].shape == g_.domain; }
@@ -154,7 +154,9 @@ class RowsLowering {
     stmts_.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
     stmts_.push_back(nest(row, std::move(items), r));
     const Var result = make_var("s" + std::to_string(stage), n.outputs[0].dtype);
-    stmts_.push_back(stmt(Let{result, cast(n.outputs[0].dtype, load(acc, 0))}));
+    Expr total = load(acc, 0);
+    if (n.op->name == "mean") total = total / cast(acc_type, expr_of(numel(row_shape_)));
+    stmts_.push_back(stmt(Let{result, cast(n.outputs[0].dtype, total)}));
     a_.scope().bind(n.out(), [result](std::span<const Expr>, const Expr&) { return var(result); });
   }
 

@@ -33,7 +33,7 @@ std::vector<Value> matrices_only(Graph& g, const Node& n) {
 
 std::span<const Rule> canonical_rules() {
   static const std::vector<Rule> rules = {
-      {"keep_reduced_dims", {"sum", "prod", "max", "min", "any", "all"}, keep_reduced_dims},
+      {"keep_reduced_dims", {"sum", "mean", "prod", "max", "min", "any", "all"}, keep_reduced_dims},
       {"matrices_only", {"matmul"}, matrices_only},
   };
   return rules;

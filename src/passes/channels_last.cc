@@ -137,7 +137,7 @@ std::span<const Rule> layout_rules() {
       {"conv_channels_last", {"conv"}, conv_channels_last},
       {"pool_channels_last", {"max_pool", "avg_pool", "sum_pool"}, pool_channels_last},
       {"sink_through_pointwise", {}, sink_through_pointwise},
-      {"sink_through_reduction", {"sum", "prod", "max", "min", "any", "all"}, sink_through_reduction},
+      {"sink_through_reduction", {"sum", "mean", "prod", "max", "min", "any", "all"}, sink_through_reduction},
       {"sink_through_concat", {"concat"}, sink_through_concat},
   };
   return rules;

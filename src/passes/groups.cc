@@ -22,7 +22,7 @@ bool named(const Node& n, std::initializer_list<std::string_view> names) {
   return n.op && std::find(names.begin(), names.end(), n.op->name) != names.end();
 }
 
-bool is_reduction(const Node& n) { return named(n, {"sum", "max", "min", "prod", "any", "all"}); }
+bool is_reduction(const Node& n) { return named(n, {"sum", "mean", "max", "min", "prod", "any", "all"}); }
 
 bool is_costly(const Node& n) {
   return named(
