@@ -67,8 +67,9 @@ std::unique_ptr<llvm::TargetMachine> make_target_machine(const Machine& machine)
 #else
   const std::string& name = machine.triple;
 #endif
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      name, machine.cpu, machine.features, options, llvm::Reloc::PIC_, llvm::CodeModel::Small, level));
+  return std::unique_ptr<llvm::TargetMachine>(
+      target->createTargetMachine(name, machine.cpu, machine.features, options, llvm::Reloc::PIC_,
+                                  machine.gpu ? std::nullopt : std::optional(llvm::CodeModel::Small), level));
 }
 
 // Making one takes a third of a millisecond: each thread keeps its own.

@@ -5,6 +5,7 @@
 
 #include "deepseek/error.h"
 #include "targets/llvm/emitter.h"
+#include "targets/llvm/hardware_loops.h"
 
 namespace deepseek::codegen {
 namespace {
@@ -26,6 +27,25 @@ void set_attributes(Function& f, const Machine& machine) {
   if (machine.vector_bits == 0) return;
   f.addFnAttr("prefer-vector-width", std::to_string(machine.vector_bits));
   f.addFnAttr("min-legal-vector-width", std::to_string(machine.vector_bits));
+}
+
+constexpr unsigned kGlobalSpace = 1;  // NVPTX's address space of device memory
+
+void set_block_dims(Function& f, const std::array<std::int64_t, 3>& dims) {
+#if LLVM_VERSION_MAJOR >= 21
+  std::string text;
+  for (const std::int64_t d : dims) text += (text.empty() ? "" : ",") + std::to_string(d);
+  f.addFnAttr("nvvm.reqntid", text);
+#else
+  auto& context = f.getContext();
+  auto* notes = f.getParent()->getOrInsertNamedMetadata("nvvm.annotations");
+  constexpr const char* kNames[] = {"reqntidx", "reqntidy", "reqntidz"};
+  for (std::size_t i = 0; i < dims.size(); ++i)
+    notes->addOperand(llvm::MDNode::get(
+        context, {llvm::ValueAsMetadata::get(&f), llvm::MDString::get(context, kNames[i]),
+                  llvm::ConstantAsMetadata::get(llvm::ConstantInt::get(
+                      llvm::Type::getInt32Ty(context), static_cast<std::uint64_t>(dims[i])))}));
+#endif
 }
 
 // Values of the program's symbols, read from `dims`.
@@ -92,6 +112,39 @@ void emit_phase(llvm::Module& module, const Machine& machine, const Program& p, 
   b.CreateRetVoid();
 }
 
+// A GPU's entry point: buffers..., symbols..., status. Its loops find their place in the grid themselves.
+void emit_gpu_phase(llvm::Module& module, const Machine& machine, const Program& p, const Phase& phase,
+                    const std::string& name) {
+  auto& context = module.getContext();
+  const std::size_t buffers = p.params.size(), symbols = p.symbols.size();
+  std::vector<llvm::Type*> types(buffers, llvm::PointerType::get(context, kGlobalSpace));
+  types.insert(types.end(), symbols, llvm::Type::getInt64Ty(context));
+  types.push_back(llvm::PointerType::get(context, kGlobalSpace));
+  auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context), types, false),
+                             Function::ExternalLinkage, name, module);
+  set_attributes(*f, machine);
+  f->setCallingConv(llvm::CallingConv::PTX_Kernel);
+  const auto arg = [&](std::size_t i) { return f->getArg(static_cast<unsigned>(i)); };
+  for (std::size_t i = 0; i < buffers; ++i) {
+    f->addParamAttr(static_cast<unsigned>(i), llvm::Attribute::NoAlias);
+    if (p.params[i].access == loops::Access::Read)
+      f->addParamAttr(static_cast<unsigned>(i), llvm::Attribute::ReadOnly);
+  }
+  BasicBlock::Create(context, "entry", f);
+  const ScratchPlan plan;
+  Frame frame;
+  frame.function = f;
+  frame.status = arg(buffers + symbols);
+  frame.plan = &plan;
+  frame.block_dims = block_dims(phase.body);
+  set_block_dims(*f, frame.block_dims);
+  Emitter e(machine, module, frame);
+  for (std::size_t i = 0; i < buffers; ++i) e.bind(p.params[i].buffer, arg(i));
+  for (std::size_t i = 0; i < symbols; ++i) e.bind(p.symbols[i], arg(buffers + i));
+  e.emit(phase.whole());
+  e.builder().CreateRetVoid();
+}
+
 void emit_extents(llvm::Module& module, const Machine& machine, const Program& p,
                   const std::vector<Phase>& phases) {
   auto& context = module.getContext();
@@ -130,7 +183,9 @@ void emit_extents(llvm::Module& module, const Machine& machine, const Program& p
 void emit_program(llvm::Module& module, const Machine& machine, const Program& p) {
   const std::vector<Phase> all = loops::phases(p);
   for (std::size_t i = 0; i < all.size(); ++i)
-    emit_phase(module, machine, p, all[i], p.name + "_phase" + std::to_string(i));
+    (machine.gpu ? emit_gpu_phase : emit_phase)(module, machine, p, all[i],
+                                                p.name + "_phase" + std::to_string(i));
+  if (machine.gpu) return;
   emit_extents(module, machine, p, all);
 }
 

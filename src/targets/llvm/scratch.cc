@@ -63,6 +63,7 @@ class Planner {
 }  // namespace
 
 ScratchPlan plan_scratch(const loops::Stmt& phase, const Machine& machine) {
+  if (machine.gpu) return {};
   Planner planner(machine);
   Expr top = 0;
   planner.plan.bytes = planner.walk(phase, top, false);

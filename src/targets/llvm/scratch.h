@@ -17,7 +17,7 @@ struct ScratchPlan {
 // Register buffers up to this many bytes (all lanes together) stay on the stack.
 inline constexpr std::int64_t kMaxStackBytes = 16 << 10;
 
-// Buffers whose scopes do not overlap share memory.
+// Buffers whose scopes do not overlap share memory. A GPU has none: its Shared memory is declared in the code.
 ScratchPlan plan_scratch(const loops::Stmt& phase, const Machine& machine);
 
 }  // namespace deepseek::codegen

@@ -6,6 +6,7 @@
 
 #include "deepseek/error.h"
 #include "targets/llvm/emitter.h"
+#include "targets/llvm/hardware_loops.h"
 
 namespace deepseek::codegen {
 
@@ -91,13 +92,20 @@ void Emitter::emit(const Stmt& s) {
         } else {
           static_assert(std::is_same_v<T, loops::Barrier>);
           if (machine_.gpu)
-            b_.CreateIntrinsic(b_.getVoidTy(), llvm::Intrinsic::nvvm_barrier_cta_sync_aligned_all,
-                               {b_.getInt32(0)});
+            emit_barrier();
           else if (in_thread_loop_)
             unsupported("a Barrier inside a Thread loop on this machine");
         }
       },
       s->v);
+}
+
+void Emitter::emit_barrier() {
+#if LLVM_VERSION_MAJOR >= 21
+  b_.CreateIntrinsic(b_.getVoidTy(), llvm::Intrinsic::nvvm_barrier_cta_sync_aligned_all, {b_.getInt32(0)});
+#else
+  b_.CreateIntrinsic(b_.getVoidTy(), llvm::Intrinsic::nvvm_barrier0, {});
+#endif
 }
 
 void Emitter::when(llvm::Value* condition, const std::function<void()>& then, const char* name) {
@@ -176,6 +184,7 @@ void Emitter::emit_for(const loops::For& s) {
       if (!in_vector_ && machine_.lanes > 1) return emit_vector(s);
       return emit_serial(s);
     case LoopKind::Block:
+    case LoopKind::Parallel:
       if (machine_.gpu) return emit_hardware_loop(s);
       return emit_serial(s);
     case LoopKind::Thread: {
@@ -186,7 +195,6 @@ void Emitter::emit_for(const loops::For& s) {
       return;
     }
     case LoopKind::Serial:
-    case LoopKind::Parallel:
       return emit_serial(s);
   }
 }
@@ -220,28 +228,16 @@ void Emitter::emit_hardware_loop(const loops::For& s) {
   static constexpr ID kThread[] = {llvm::Intrinsic::nvvm_read_ptx_sreg_tid_x,
                                    llvm::Intrinsic::nvvm_read_ptx_sreg_tid_y,
                                    llvm::Intrinsic::nvvm_read_ptx_sreg_tid_z};
-  std::size_t inner = 0;
-  loops::visit_stmts(s.body, [&](const Stmt& child) {
-    const auto* f = as<loops::For>(child);
-    if (f && f->kind == s.kind) {
-      std::size_t depth = 1;
-      loops::visit_stmts(f->body, [&](const Stmt& c) {
-        const auto* g = as<loops::For>(c);
-        if (g && g->kind == s.kind) ++depth;
-      });
-      inner = std::max(inner, depth);
-    }
-  });
-  if (inner > 2) unsupported("more than three nested Block or Thread loops");
+  const std::size_t axis = hardware_axis(s);
   llvm::Value* i =
-      b_.CreateIntrinsic(b_.getInt32Ty(), (s.kind == LoopKind::Block ? kBlock : kThread)[inner], {});
+      b_.CreateIntrinsic(b_.getInt32Ty(), (s.kind == LoopKind::Thread ? kThread : kBlock)[axis], {});
   i = b_.CreateZExt(i, b_.getInt64Ty());
   vars_[s.var.get()] = {i};
   // The launch has the largest extent of the nest's loops: the others leave the rest of it idle.
   llvm::Value* n = emit_scalar(s.extent);
-  const std::int64_t launched = s.kind == LoopKind::Thread ? frame_.block_dims[inner] : 0;
   const auto* constant = llvm::dyn_cast<ConstantInt>(n);
-  if (s.kind == LoopKind::Block || (constant && constant->getSExtValue() == launched)) return emit(s.body);
+  if (s.kind == LoopKind::Thread && constant && constant->getSExtValue() == frame_.block_dims[axis])
+    return emit(s.body);
   when(
       b_.CreateICmpSLT(i, n),
       [&] {
