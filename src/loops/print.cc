@@ -9,6 +9,7 @@
 //   }
 // $N is a symbol; literals: 3 (int64), 3:int32, 1.5 (float64), 1.5f (float32), true. float32(e) casts. A name
 // that occurs twice gets a number. Large shared sub-expressions are named once: with(%0 = e, %1 = e: e).
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -103,12 +104,16 @@ std::optional<Infix> infix(Op op) {
 }
 constexpr int kUnary = 8;
 
-std::string float_text(double v) {
+// The shortest text that reads back as v; narrow types need no more digits than a float.
+std::string float_text(double v, bool wide) {
   if (std::isnan(v)) return "nan";
   if (std::isinf(v)) return v < 0 ? "-inf" : "inf";
   std::array<char, 40> buffer{};
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), v).ptr;
-  std::string text(buffer.data(), end);
+  char* const begin = buffer.data();
+  char* const limit = begin + buffer.size();
+  const char* end =
+      wide ? std::to_chars(begin, limit, v).ptr : std::to_chars(begin, limit, static_cast<float>(v)).ptr;
+  std::string text(static_cast<const char*>(begin), end);
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
   return text;
 }
@@ -116,7 +121,7 @@ std::string float_text(double v) {
 std::string constant_text(const ExprNode& n) {
   const std::string type = ":" + std::string(name(n.type));
   if (const auto* d = std::get_if<double>(&n.value)) {
-    const std::string text = float_text(*d);
+    const std::string text = float_text(*d, n.type == DType::F64);
     if (n.type == DType::F64) return text;
     return n.type == DType::F32 && std::isfinite(*d) ? text + "f" : text + type;
   }
@@ -137,6 +142,9 @@ class Printer {
 
   std::string program(const Program& p) {
     out_ = "program " + plain_or_quoted(p.name) + "\n";
+    const std::vector<std::string> used = collect_symbols(p);
+    for (const std::string& symbol : p.symbols)
+      if (std::ranges::find(used, symbol) == used.end()) out_ += "symbol $" + plain_or_quoted(symbol) + "\n";
     for (const std::string& m : p.messages) out_ += "message " + quoted(m) + "\n";
     for (const Param& param : p.params)
       out_ += "param " + std::string(access(param.access)) + " " + declare(*param.buffer) + "\n";

@@ -127,6 +127,14 @@ Scalar integer_op(Op op, DType type, std::span<const Scalar> args) {
       return truth(a <= b);
     case Op::Fma:
       return value(sem::add(sem::mul(a, b), c));
+    case Op::Floor:
+    case Op::Ceil:
+    case Op::Trunc:
+    case Op::Round:
+      return value(a);
+    case Op::IsNan:
+    case Op::IsInf:
+      return truth(false);
     default:
       no_meaning(op, type);
   }

@@ -1,4 +1,5 @@
 // Walks over expressions: comparison, substitution, rewriting. Shared sub-trees are visited once.
+#include <bit>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -15,13 +16,19 @@ struct PairHash {
   }
 };
 
+// Of constants: bit for bit, so that 0 and -0 differ and NaN is itself.
+bool same_value(const ExprNode& a, const ExprNode& b) {
+  const double *x = std::get_if<double>(&a.value), *y = std::get_if<double>(&b.value);
+  return x && y ? std::bit_cast<std::uint64_t>(*x) == std::bit_cast<std::uint64_t>(*y) : a.value == b.value;
+}
+
 // Trees are mostly small: pairs found equal are remembered only once many steps were taken.
 class Comparison {
  public:
   bool same(const ExprNode* a, const ExprNode* b) {
     if (a == b) return true;
     if (!a || !b || a->op != b->op || a->type != b->type || a->args.size() != b->args.size() ||
-        a->value != b->value || a->var != b->var || a->buffer != b->buffer || a->symbol != b->symbol)
+        !same_value(*a, *b) || a->var != b->var || a->buffer != b->buffer || a->symbol != b->symbol)
       return false;
     if (a->op == Op::Reduce && !same_axes(*a->reduction, *b->reduction)) return false;
     if (a->args.empty()) return true;
