@@ -1,12 +1,10 @@
-"""Tests of passes: graph text in, graph text out. Run by ./dev test, or `.venv/bin/lit -v tests/passes/x.ds`."""
+"""Tests of passes: graph text in, graph text out. One by hand: `.venv/bin/lit -v tests/passes/x.ds`."""
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import lit.formats
 
-config: Any
 root = Path(__file__).resolve().parents[2]
 file_check = next(
     path for version in (22, 21, 20, 19) if (path := shutil.which(f"FileCheck-{version}")) is not None
