@@ -112,6 +112,7 @@ class GemmLowering {
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{tile_.operands, {batch_ * panels * k_ * b_.nr}}};
     result.calls = {pack(result.temps[0]), multiply(result.temps[0])};
+    result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
     result.calls[1].flops = batch_ * m_ * n_ * k_ * 2;
     result.way = "gemm";
     return result;
