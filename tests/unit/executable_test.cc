@@ -200,8 +200,7 @@ TEST(Executable, ConstantsArePreparedOnceAndDropped) {
     const ValueId w = b.constant(Tensor::wrap(DType::F32, {2}, raw, owner));
     const ValueId packed = b.temp({DType::F32, {2}}), more = b.temp({DType::F32, {2}});
 
-    b.kernel(Phase::Prepare, info("pack"),
-             {unary([](float v) { return v * 10; }), {2}, {w, packed}, {}});
+    b.kernel(Phase::Prepare, info("pack"), {unary([](float v) { return v * 10; }), {2}, {w, packed}, {}});
     b.kernel(Phase::Prepare, info("pack2"), {unary([](float v) { return v + 1; }), {2}, {packed, more}, {}});
     const ValueId y = b.temp(kVector);
     b.kernel(Phase::Run, info("add"), {add(), {N}, {x, more, y}, {}});
@@ -219,7 +218,7 @@ TEST(Executable, ParametersArePreparedWhenTheyChange) {
   const ValueId packed = b.temp({DType::F32, {2}}), y = b.temp({DType::F32, {2}});
   std::atomic<int> runs = 0;
   b.kernel(Phase::Prepare, info("pack"),
-           {unary([](float v) { return v * 10; }), {2}, {w, packed}, {}});
+           {unary([&](float v) { return ++runs, v * 10; }), {2}, {w, packed}, {}});
   b.kernel(Phase::Run, info("add"), {add(), {2}, {x, packed, y}, {}});
   b.output("y", y);
   const Executable e = b.finish();
