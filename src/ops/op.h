@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "deepseek/graph.h"
+#include "deepseek/ops.h"
 #include "loops/ir.h"
 
 namespace deepseek {
@@ -28,7 +29,6 @@ struct InputSpec {
   bool free = false;       // dtype need not agree with the op's other non-free inputs
 };
 
-enum class AttrKind : std::uint8_t { Bool, Int, Float, String, Ints, Floats, DType, Shape, Tensor, Graph };
 struct AttrSpec {
   std::string name;
   AttrKind kind;
