@@ -1,0 +1,56 @@
+"""DeepSeek: a deep-learning compiler. Graphs from PyTorch, ONNX or Python become machine code.
+
+>>> import numpy as np, deepseek as ds
+>>> graph = ds.Graph()
+>>> x = graph.placeholder("x", shape=["batch", 2], dtype="float32")
+>>> y = graph.relu(x, name="y")
+>>> ds.compile(graph).run({"x": np.array([[-1, 2]], "float32")})["y"]
+array([[0., 2.]], dtype=float32)
+
+What needs PyTorch (`torch_compat`, `refresh`, compiling a torch.nn.Module) imports it when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepseek._core import Array, Op, Port, Value, default_threads, op_table
+from deepseek.compiler import compile, load
+from deepseek.errors import Error
+from deepseek.executable import Context, Executable
+from deepseek.graph import Graph
+from deepseek.tensor import Tensor
+
+if TYPE_CHECKING:
+    from deepseek import hdl
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Array",
+    "Context",
+    "Error",
+    "Executable",
+    "Graph",
+    "Op",
+    "Port",
+    "Tensor",
+    "Value",
+    "compile",
+    "default_threads",
+    "hdl",
+    "load",
+    "op_table",
+]
+
+_FROM_TORCH = ("refresh", "torch_compat")
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _FROM_TORCH:
+        return getattr(importlib.import_module("deepseek.torch"), name)
+    if name == "hdl":
+        return importlib.import_module("deepseek.hdl")
+    raise AttributeError(f"module 'deepseek' has no attribute {name!r}")

@@ -1,0 +1,69 @@
+"""From graphs and models to executables."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from deepseek import _core
+from deepseek.errors import invalid
+from deepseek.executable import Executable
+
+
+def compile(
+    model: Any,
+    target: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: str = "fp32",
+    strict: bool = False,
+    freeze: bool = True,
+    isa: str = "",
+    disable: Sequence[str] = (),
+    example_inputs: Sequence[Any] | None = None,
+) -> Any:
+    """Compiles a ds.Graph, an ONNX model (a path or its bytes) or a torch.nn.Module (with example inputs).
+
+    `target`: a preference, "auto", "cpu", "gpu", "npu" or "interpreter" (the reference); where this machine
+    lacks it there is one warning that names what is used instead, or an Error when `strict`.
+    `threads`: default OMP_NUM_THREADS, else what affinity mask and cgroup allow.
+    `precision`: "fp32" gives fp32's results; "bf16", "int8" and "auto" trade precision for speed.
+    `freeze`: keep what derives from parameters (folded, packed weights) between runs.
+    `isa` caps the instruction set ("avx2"); `disable` leaves out passes and ways by name.
+    """
+    options: dict[str, Any] = {
+        "target": target,
+        "strict": strict,
+        "isa": isa,
+        "threads": threads or 0,
+        "precision": precision,
+        "freeze": freeze,
+        "disable": list(disable),
+    }
+    if isinstance(model, _core.Graph):
+        return compile_graph(model, options, stacklevel=3)
+    if isinstance(model, (bytes, bytearray, memoryview, str, os.PathLike)):
+        from deepseek.onnx import compile_onnx
+
+        return compile_onnx(model, options)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from deepseek.torch import compile_module
+
+        return compile_module(model, example_inputs, **options)
+    raise invalid("compile", "a Graph, an ONNX model's path or bytes, or a torch.nn.Module", type(model).__name__)
+
+
+def compile_graph(graph: _core.Graph, options: dict[str, Any], stacklevel: int) -> Executable:
+    core, target, notes = _core.compile(graph, **options)
+    for note in notes:
+        warnings.warn(note, stacklevel=stacklevel)
+    return Executable(core, target)
+
+
+def load(path: str | os.PathLike[str]) -> Executable:
+    """An Executable that `save` wrote. Its code runs in this process: load only what you trust."""
+    return Executable(_core.Executable.load(os.fspath(path)))

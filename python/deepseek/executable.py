@@ -1,0 +1,95 @@
+"""Compiled graphs, with arrays by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deepseek import _core
+from deepseek.arrays import cast_to, to_numpy
+from deepseek.errors import Error, invalid
+from deepseek.tensor import Tensor
+
+Results = npt.NDArray[Any] | Tensor | tuple[npt.NDArray[Any] | Tensor, ...]
+
+
+class Executable:
+    """A compiled graph. Immutable; many threads may run it at once."""
+
+    def __init__(self, core: _core.Executable, target: str = "") -> None:
+        self._core = core
+        self.target = target
+        self.inputs = list(core.inputs)
+        self.outputs = list(core.outputs)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
+        values = [inputs.get(port.name) for port in self.inputs]
+        if len(inputs) != len(values) or any(value is None for value in values):
+            self._refuse_names(inputs)
+        results = self._run(values)
+        return {port.name: to_numpy(result) for port, result in zip(self.outputs, results, strict=True)}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Results:
+        """Takes the inputs in order or by name; gives one array, or a tuple when there are several outputs.
+
+        Tensors in, Tensors out; NumPy's arrays otherwise.
+        """
+        if len(args) > len(self.inputs):
+            raise invalid("run", f"at most {len(self.inputs)} inputs", str(len(args)))
+        named = dict(zip((port.name for port in self.inputs), args, strict=False))
+        for name, value in kwargs.items():
+            if name in named:
+                raise invalid("run", f"one array for input {name!r}", "two")
+            named[name] = value
+        values = [named.get(port.name) for port in self.inputs]
+        if len(named) != len(values) or any(value is None for value in values):
+            self._refuse_names(named)
+        wrap = any(isinstance(value, Tensor) for value in values)
+        results = [Tensor(result) if wrap else to_numpy(result) for result in self._run(values)]
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def explain(self) -> str:
+        """What was compiled and why: a line per step with its source, and the compiler's notes."""
+        return self._core.explain()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a file for `deepseek.load`. Loading runs the code in it: load only what you trust."""
+        self._core.save(os.fspath(path))
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(map(repr, self.inputs))
+        outputs = ", ".join(map(repr, self.outputs))
+        return f"<Executable ({inputs}) -> ({outputs})>"
+
+    def _run(self, values: list[Any]) -> list[_core.Array]:
+        arrays = []
+        for port, value in zip(self.inputs, values, strict=True):
+            if type(value) is np.ndarray and value.dtype.name == port.dtype:
+                arrays.append(value)
+            else:
+                arrays.append(cast_to(value, port.dtype, f'input "{port.name}"'))
+        return self._core.run(arrays)
+
+    def _refuse_names(self, given: Mapping[str, Any]) -> None:
+        for port in self.inputs:
+            if given.get(port.name) is None:
+                raise invalid("run", f'an array for input "{port.name}"', "none")
+        names = [port.name for port in self.inputs]
+        for name in given:
+            if name not in names:
+                raise invalid("run", f"inputs named {', '.join(names) or 'nothing'}", f'"{name}"')
+
+
+class Context(_core.Context):
+    """State to run an Executable with parameters that stay (see set_parameter)."""
+
+    def __init__(self, executable: Executable) -> None:
+        super().__init__(executable._core)
+
+
+__all__ = ["Context", "Error", "Executable"]

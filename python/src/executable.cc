@@ -1,0 +1,179 @@
+// Executable, Context, compile.
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <mutex>
+#include <tuple>
+
+#include "convert.h"
+#include "deepseek/compile.h"
+
+namespace deepseek::python {
+namespace {
+
+std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list& given) {
+  if (given.size() != ports.size())
+    throw Error(Code::InvalidArgument, "run", "", std::to_string(ports.size()) + " inputs",
+                std::to_string(given.size()));
+  std::vector<Tensor> tensors;
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    if (given[i].is_none()) {
+      tensors.emplace_back();
+      continue;
+    }
+    try {
+      tensors.push_back(tensor_from(nb::handle(given[i]), ports[i].type.dtype));
+    } catch (const Error& e) {
+      throw e.with_context("run: input \"" + ports[i].name + "\"", "");
+    }
+  }
+  return tensors;
+}
+
+// A Context that several Python threads may call: they take turns.
+class PyContext {
+ public:
+  explicit PyContext(const Executable& e) : executable_(e), context_(e), set_(e.inputs().size(), false) {}
+
+  const Executable& executable() const { return executable_; }
+
+  void set_parameter(int input, const Tensor& value, std::uint64_t version) {
+    const std::lock_guard lock(mutex_);
+    context_.set_parameter(input, value, version);
+    set_.at(static_cast<std::size_t>(input)) = true;
+  }
+  std::vector<Tensor> run(const std::vector<Tensor>& inputs, std::vector<Tensor> outputs) {
+    const std::lock_guard lock(mutex_);
+    context_.run(inputs, outputs);
+    return outputs;
+  }
+  bool is_set(std::size_t input) const { return set_[input]; }
+
+ private:
+  Executable executable_;
+  Context context_;
+  std::vector<bool> set_;
+  std::mutex mutex_;
+};
+
+Tensor at_address(const Port& port, std::uintptr_t address, nb::handle shape, std::shared_ptr<void> owner) {
+  return Tensor::wrap(port.type.dtype, dims_from(shape), reinterpret_cast<void*>(address),
+                      std::move(owner));  // NOLINT
+}
+
+void set_parameter_pointer(PyContext& c, int input, std::uintptr_t address, nb::handle shape,
+                           std::int64_t version, const nb::object& owner) {
+  const auto& ports = c.executable().inputs();
+  if (input < 0 || static_cast<std::size_t>(input) >= ports.size())
+    throw Error(Code::InvalidArgument, "set_parameter", "", "a number of an input", std::to_string(input));
+  std::shared_ptr<void> kept(new nb::object(owner), [](void* p) {
+    if (!Py_IsInitialized()) return;
+    const nb::gil_scoped_acquire lock;
+    delete static_cast<nb::object*>(p);
+  });
+  c.set_parameter(input, at_address(ports[static_cast<std::size_t>(input)], address, shape, std::move(kept)),
+                  static_cast<std::uint64_t>(version));
+}
+
+void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const nb::sequence& input_shapes,
+                  const std::vector<std::uintptr_t>& outputs, const nb::sequence& output_shapes) {
+  const auto& in = c.executable().inputs();
+  const auto& out = c.executable().outputs();
+  std::vector<Tensor> given(in.size()), results;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (c.is_set(i)) continue;
+    if (next < inputs.size()) given[i] = at_address(in[i], inputs[next], input_shapes[next], nullptr);
+    ++next;
+  }
+  if (next != inputs.size() || outputs.size() != out.size())
+    throw Error(Code::InvalidArgument, "run", "",
+                std::to_string(next) + " inputs and " + std::to_string(out.size()) + " outputs",
+                std::to_string(inputs.size()) + " and " + std::to_string(outputs.size()));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    results.push_back(at_address(out[i], outputs[i], output_shapes[i], nullptr));
+  const nb::gil_scoped_release unlocked;
+  c.run(given, std::move(results));
+}
+
+std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
+    const PyGraph& graph, const std::string& target, bool strict, const std::string& isa, int threads,
+    const std::string& precision, bool freeze, const std::vector<std::string>& disable) {
+  CompileReport report;
+  const nb::gil_scoped_release unlocked;
+  Executable e = compile(*graph.graph, {target, strict, isa, threads, precision, freeze, disable}, &report);
+  return {std::move(e), report.target, report.warnings};
+}
+
+}  // namespace
+
+void bind_executable(nb::module_& m) {
+  nb::class_<Port>(m, "Port", "An input or output of an Executable.")
+      .def_ro("name", &Port::name)
+      .def_prop_ro("dtype", [](const Port& p) { return dtype_to(p.type.dtype); })
+      .def_prop_ro("shape", [](const Port& p) { return shape_to(p.type.shape); })
+      .def_prop_ro("role", [](const Port& p) { return p.role == Role::Parameter ? "parameter" : "argument"; })
+      .def("__repr__",
+           [](const Port& p) { return p.name + ": " + dtype_to(p.type.dtype) + str(p.type.shape); });
+
+  nb::class_<Executable>(m, "Executable",
+                         "A compiled graph; deepseek.Executable takes and gives arrays by name.")
+      .def_prop_ro("inputs", [](const Executable& e) { return e.inputs(); })
+      .def_prop_ro("outputs", [](const Executable& e) { return e.outputs(); })
+      .def(
+          "run",
+          [](const Executable& e, const nb::list& inputs) {
+            const std::vector<Tensor> given = tensors_from(e.inputs(), inputs);
+            const nb::gil_scoped_release unlocked;
+            return e.run(given);
+          },
+          nb::arg("inputs"), "One array per input, of its dtype; one Array per output.")
+      .def("explain", &Executable::explain)
+      .def("save", &Executable::save, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
+      .def_static("load", &Executable::load, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>());
+
+  nb::class_<PyContext>(m, "Context",
+                        "State to run an Executable with parameters that stay. Calls from several "
+                        "threads take turns.")
+      .def(
+          "__init__", [](PyContext* self, const Executable& e) { new (self) PyContext(e); },
+          nb::arg("executable"))
+      .def(
+          "set_parameter",
+          [](PyContext& c, int input, const Tensor& value, std::int64_t version) {
+            const nb::gil_scoped_release unlocked;
+            c.set_parameter(input, value, static_cast<std::uint64_t>(version));
+          },
+          nb::arg("input"), nb::arg("value"), nb::arg("version"),
+          "Binds a parameter; what derives from it is kept until another address or version comes.")
+      .def(
+          "set_parameter_pointer", &set_parameter_pointer, nb::arg("input"), nb::arg("address"),
+          nb::arg("shape"), nb::arg("version"), nb::arg("owner"),
+          nb::sig(
+              "def set_parameter_pointer(self, input: int, address: int, shape: Sequence[int], version: int, "
+              "owner: object) -> None"),
+          "The same from an address; `owner` is kept as long as it is bound.")
+      .def(
+          "run",
+          [](PyContext& c, const nb::list& inputs) {
+            const std::vector<Tensor> given = tensors_from(c.executable().inputs(), inputs);
+            const nb::gil_scoped_release unlocked;
+            return c.run(given, std::vector<Tensor>(c.executable().outputs().size()));
+          },
+          nb::arg("inputs"), "One array per input, None for a parameter that was set.")
+      .def("run_pointers", &run_pointers, nb::arg("inputs"), nb::arg("input_shapes"), nb::arg("outputs"),
+           nb::arg("output_shapes"),
+           nb::sig("def run_pointers(self, inputs: Sequence[int], input_shapes: Sequence[Sequence[int]], "
+                   "outputs: Sequence[int], output_shapes: Sequence[Sequence[int]]) -> None"),
+           "Addresses and shapes of row-major memory: of the inputs without set parameters, and of every "
+           "output.");
+
+  m.def("compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
+        nb::arg("threads"), nb::arg("precision"), nb::arg("freeze"), nb::arg("disable"),
+        "Gives the executable, the target that was used, and warnings.");
+  m.def("default_threads", &default_threads);
+}
+
+}  // namespace deepseek::python

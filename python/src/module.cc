@@ -1,0 +1,36 @@
+// deepseek._core: the C++ API for the Python package, which makes it pleasant.
+#include <nanobind/stl/string.h>
+
+#include "convert.h"
+
+namespace {
+
+namespace nb = nanobind;
+
+const char* code_name(deepseek::Code code) {
+  static constexpr const char* kNames[] = {
+      "ok",           "invalid argument", "not found",          "unsupported",
+      "out of range", "data loss",        "resource exhausted", "internal"};
+  return kNames[static_cast<int>(code)];
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "The C++ API of deepseek.";
+  // deepseek.Error, a Python class so that it has attributes and pickles.
+  static PyObject* error_class = nullptr;
+  m.def("set_error_class", [](nb::object cls) { error_class = cls.release().ptr(); });
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const deepseek::Error& e) {
+      const nb::object made =
+          nb::handle(error_class)(e.what(), code_name(e.code()), e.op(), e.source(), e.expected(), e.got());
+      PyErr_SetObject(error_class, made.ptr());
+    }
+  });
+  deepseek::python::bind_tensor(m);
+  deepseek::python::bind_graph(m);
+  deepseek::python::bind_executable(m);
+}
