@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 
 #include <memory>
 #include <string>
@@ -54,5 +55,6 @@ std::string user_source();
 void bind_tensor(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_executable(nb::module_& m);
+void bind_onnx(nb::module_& m);
 
 }  // namespace deepseek::python

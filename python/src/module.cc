@@ -33,4 +33,5 @@ NB_MODULE(_core, m) {
   deepseek::python::bind_tensor(m);
   deepseek::python::bind_graph(m);
   deepseek::python::bind_executable(m);
+  deepseek::python::bind_onnx(m);
 }

@@ -1,0 +1,70 @@
+// ONNX models.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <filesystem>
+
+#include "convert.h"
+#include "deepseek/import_onnx.h"
+
+namespace deepseek::python {
+namespace {
+
+struct ImportedGraph {
+  std::shared_ptr<const Graph> graph;
+};
+
+OnnxProgram from_bytes(const nb::bytes& model, const std::string& folder) {
+  OnnxImportOptions options;
+  options.folder = folder;
+  const auto* data = static_cast<const std::byte*>(model.data());
+  const nb::gil_scoped_release unlocked;
+  return OnnxProgram({data, model.size()}, std::move(options));
+}
+
+ImportedGraph graph_for(OnnxProgram& program, const nb::dict& values) {
+  std::map<std::string, Tensor, std::less<>> known;
+  for (const auto& [name, array] : values)
+    known.emplace(nb::cast<std::string>(name), nb::cast<Tensor>(array));
+  const nb::gil_scoped_release unlocked;
+  return {program.graph_for([&](std::string_view name) -> std::optional<Tensor> {
+    const auto it = known.find(name);
+    return it == known.end() ? std::nullopt : std::optional(it->second);
+  })};
+}
+
+}  // namespace
+
+void bind_onnx(nb::module_& m) {
+  nb::class_<ImportedGraph>(m, "OnnxGraph", "A graph for given values of a model's shape inputs.")
+      .def_prop_ro("key",
+                   [](const ImportedGraph& g) { return reinterpret_cast<std::uintptr_t>(g.graph.get()); })
+      .def("graph",
+           [](const ImportedGraph& g) { return PyGraph{std::make_shared<Graph>(g.graph->clone()), false}; });
+  nb::class_<OnnxProgram>(m, "OnnxProgram",
+                          "An ONNX model, whose graph may depend on the values of some inputs.")
+      .def_static(
+          "read",
+          [](const std::string& path) {
+            const nb::gil_scoped_release unlocked;
+            return OnnxProgram(std::filesystem::path(path));
+          },
+          nb::arg("path"))
+      .def_static("parse", &from_bytes, nb::arg("model"), nb::arg("folder") = "",
+                  "From the model's bytes; `folder`: where its external data may lie.")
+      .def_prop_ro("inputs",
+                   [](const OnnxProgram& p) {
+                     std::vector<Port> ports;
+                     for (const OnnxInput& i : p.inputs()) ports.push_back({i.name, i.type, Role::Argument});
+                     return ports;
+                   })
+      .def_prop_ro("outputs", [](const OnnxProgram& p) { return p.outputs(); })
+      .def_prop_ro(
+          "shape_inputs", [](const OnnxProgram& p) { return p.shape_inputs(); },
+          "Inputs whose values decide shapes, as far as that is known.")
+      .def("graph_for", &graph_for, nb::arg("values"),
+           nb::sig("def graph_for(self, values: dict[str, Array]) -> OnnxGraph"),
+           "The graph for these values of inputs; the same key for the same graph.");
+}
+
+}  // namespace deepseek::python
