@@ -29,7 +29,7 @@ Attrs attrs_from(const OpInfo& info, const nb::dict& given, const std::string& s
       std::string names;
       for (const OpAttrInfo& a : info.attrs) names += (names.empty() ? "" : ", ") + a.name;
       throw Error(Code::InvalidArgument, info.name, source,
-                  "attributes named " + (names.empty() ? "nothing" : names), "'" + name + "'");
+                  names.empty() ? "no attributes" : "attributes named " + names, "'" + name + "'");
     }
     if (value.is_none()) continue;
     try {

@@ -1,5 +1,6 @@
 // The op table's public face. See include/deepseek/ops.h.
 #include "deepseek/ops.h"
+#include "graph/gradient.h"
 #include "ops/op.h"
 
 namespace deepseek {
@@ -20,17 +21,7 @@ const std::vector<OpInfo>& op_infos() {
 
 std::vector<Value> gradient(Graph& graph, std::string_view op, std::vector<Value> inputs, Attrs attrs,
                             std::span<const Value> dys, const std::vector<bool>& needed) {
-  const std::vector<Value> results = graph.ops(op, std::move(inputs), std::move(attrs));
-  const Node& node = *results.at(0).node;
-  if (!node.op->gradient)
-    throw Error(Code::Unsupported, std::string(op), node.source, "an op that has a gradient",
-                std::string(op));
-  if (dys.size() != results.size() || needed.size() != node.inputs.size())
-    throw Error(Code::InvalidArgument, std::string(op), node.source,
-                std::to_string(results.size()) + " gradients and " + std::to_string(node.inputs.size()) +
-                    " flags of what is needed",
-                std::to_string(dys.size()) + " and " + std::to_string(needed.size()));
-  return node.op->gradient(graph, node, dys, needed);
+  return op_gradient(graph, op, std::move(inputs), std::move(attrs), dys, needed);
 }
 
 }  // namespace deepseek
