@@ -93,7 +93,7 @@ std::shared_ptr<const Prepared> prepared_for(const ExecutableData& data, std::sp
     made->parameters.push_back(inputs[i]);
   }
   for (std::size_t v = 0; v < data.values.size(); ++v)
-    if (data.values[v].place == Place::Constant)
+    if (data.values[v].place == Place::Constant && data.values[v].index >= 0)
       known[static_cast<ValueId>(v)] = data.constants[static_cast<std::size_t>(data.values[v].index)];
   run_prepare_steps(data.values, data.prepare, known, executor);
   made->values.resize(static_cast<std::size_t>(data.prepared_count));
