@@ -24,6 +24,7 @@ def compile(
     isa: str = "",
     disable: Sequence[str] = (),
     example_inputs: Sequence[Any] | None = None,
+    dynamic_shapes: Any = None,
 ) -> Any:
     """Compiles a ds.Graph, an ONNX model (a path or its bytes) or a torch.nn.Module (with example inputs).
 
@@ -33,6 +34,7 @@ def compile(
     `precision`: "fp32" gives fp32's results; "bf16", "int8" and "auto" trade precision for speed.
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
     `isa` caps the instruction set ("avx2"); `disable` leaves out passes and ways by name.
+    `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them.
     """
     options: dict[str, Any] = {
         "target": target,
@@ -53,7 +55,9 @@ def compile(
     if torch is not None and isinstance(model, torch.nn.Module):
         from deepseek.torch import compile_module
 
-        return compile_module(model, example_inputs, **options)
+        if example_inputs is None:
+            raise invalid("compile", "example_inputs for a torch.nn.Module", "none")
+        return compile_module(model, example_inputs, dynamic_shapes=dynamic_shapes, **options)
     raise invalid("compile", "a Graph, an ONNX model's path or bytes, or a torch.nn.Module", type(model).__name__)
 
 

@@ -18,6 +18,7 @@ const char* code_name(deepseek::Code code) {
 
 NB_MODULE(_core, m) {
   m.doc() = "The C++ API of deepseek.";
+  nb::set_leak_warnings(false);  // PyTorch keeps what it compiled until the process ends
   // deepseek.Error, a Python class so that it has attributes and pickles.
   static PyObject* error_class = nullptr;
   m.def("set_error_class", [](nb::object cls) { error_class = cls.release().ptr(); });

@@ -20,6 +20,7 @@ from deepseek.torch.partition import Island
 from deepseek.torch.shapes import Unsupported, dims, dtype_name
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_ROOT = re.compile(r"^L\['\w+'\]\.?")  # how Dynamo writes the compiled function's own argument
 _LIBRARY = os.path.dirname(torch.__file__) + os.sep
 
 
@@ -40,13 +41,16 @@ class Translation:
 
 
 def source_of(node: fx.Node) -> str:
-    """The user's line that made this node ("model.py:12"), or else the module's path in the model."""
+    """The user's line that made this node ("model.py:12"), or else the module in the model, or the op."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     for path, line in reversed(frames):
         if not path.startswith(_LIBRARY):
             return f"{path}:{line}"
-    modules = node.meta.get("nn_module_stack") or {}
-    return next((str(entry[0]) for entry in reversed(list(modules.values()))), "")
+    for key, what in (("nn_module_stack", ""), ("fwd_nn_module_stack", "gradient of ")):
+        for path, kind in reversed(list((node.meta.get(key) or {}).values())):
+            name = _ROOT.sub("", str(path)) or "the model"
+            return f"{what}{name} ({kind if isinstance(kind, str) else kind.__name__})"
+    return str(node.target)
 
 
 def tensor_constant(graph: Graph, tensor: torch.Tensor) -> Value:
