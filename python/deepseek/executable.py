@@ -23,16 +23,17 @@ class Executable:
     def __init__(self, core: _core.Executable, target: str = "") -> None:
         self._core = core
         self.target = target
-        self.inputs = list(core.inputs)
-        self.outputs = list(core.outputs)
+        # Ports (name, dtype, shape) by name, in order.
+        self.inputs = {port.name: port for port in core.inputs}
+        self.outputs = {port.name: port for port in core.outputs}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
-        values = [inputs.get(port.name) for port in self.inputs]
+        values = [inputs.get(name) for name in self.inputs]
         if len(inputs) != len(values) or any(value is None for value in values):
             self._refuse_names(inputs)
         results = self._run(values)
-        return {port.name: to_numpy(result) for port, result in zip(self.outputs, results, strict=True)}
+        return {name: to_numpy(result) for name, result in zip(self.outputs, results, strict=True)}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Results:
         """Takes the inputs in order or by name; gives one array, or a tuple when there are several outputs.
@@ -41,12 +42,12 @@ class Executable:
         """
         if len(args) > len(self.inputs):
             raise invalid("run", f"at most {len(self.inputs)} inputs", str(len(args)))
-        named = dict(zip((port.name for port in self.inputs), args, strict=False))
+        named = dict(zip(self.inputs, args, strict=False))
         for name, value in kwargs.items():
             if name in named:
                 raise invalid("run", f"one array for input {name!r}", "two")
             named[name] = value
-        values = [named.get(port.name) for port in self.inputs]
+        values = [named.get(name) for name in self.inputs]
         if len(named) != len(values) or any(value is None for value in values):
             self._refuse_names(named)
         wrap = any(isinstance(value, Tensor) for value in values)
@@ -62,13 +63,13 @@ class Executable:
         self._core.save(os.fspath(path))
 
     def __repr__(self) -> str:
-        inputs = ", ".join(map(repr, self.inputs))
-        outputs = ", ".join(map(repr, self.outputs))
+        inputs = ", ".join(map(repr, self.inputs.values()))
+        outputs = ", ".join(map(repr, self.outputs.values()))
         return f"<Executable ({inputs}) -> ({outputs})>"
 
     def _run(self, values: list[Any]) -> list[_core.Array]:
         arrays = []
-        for port, value in zip(self.inputs, values, strict=True):
+        for port, value in zip(self.inputs.values(), values, strict=True):
             if type(value) is np.ndarray and value.dtype.name == port.dtype:
                 arrays.append(value)
             else:
@@ -76,13 +77,12 @@ class Executable:
         return self._core.run(arrays)
 
     def _refuse_names(self, given: Mapping[str, Any]) -> None:
-        for port in self.inputs:
-            if given.get(port.name) is None:
-                raise invalid("run", f'an array for input "{port.name}"', "none")
-        names = [port.name for port in self.inputs]
+        for name in self.inputs:
+            if given.get(name) is None:
+                raise invalid("run", f'an array for input "{name}"', "none")
         for name in given:
-            if name not in names:
-                raise invalid("run", f"inputs named {', '.join(names) or 'nothing'}", f'"{name}"')
+            if name not in self.inputs:
+                raise invalid("run", f"inputs named {', '.join(self.inputs) or 'nothing'}", f'"{name}"')
 
 
 class Context(_core.Context):

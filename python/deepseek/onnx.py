@@ -38,12 +38,12 @@ class OnnxModel:
         self._program = program
         self._options = options
         self._executables: OrderedDict[int, tuple[Any, Executable]] = OrderedDict()
-        self.inputs = list(program.inputs)
+        self.inputs = {port.name: port for port in program.inputs}
 
     def executable_for(self, inputs: Mapping[str, Any]) -> Executable:
         """The Executable for these inputs."""
         known = {}
-        for port in self.inputs:
+        for port in self.inputs.values():
             value = inputs.get(port.name)
             if value is None:
                 raise invalid("run", f'an array for input "{port.name}"', "none")
@@ -62,17 +62,17 @@ class OnnxModel:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
         executable = self.executable_for(inputs)
-        names = {port.name for port in executable.inputs}
+        names = executable.inputs
         for name in inputs:
-            if name not in names and name not in {port.name for port in self.inputs}:
+            if name not in names and name not in self.inputs:
                 raise invalid("run", f"inputs named {', '.join(sorted(names))}", f'"{name}"')
         return executable.run({name: value for name, value in inputs.items() if name in names})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Results:
         """Takes the inputs in order or by name; gives one array, or a tuple when there are several outputs."""
-        named = {**dict(zip((port.name for port in self.inputs), args, strict=False)), **kwargs}
+        named = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
         executable = self.executable_for(named)
-        return executable(**{port.name: named[port.name] for port in executable.inputs})
+        return executable(**{name: named[name] for name in executable.inputs})
 
     def explain(self) -> str:
         """What was compiled so far."""

@@ -23,7 +23,7 @@ class Piece:
         self.known: list[tuple[int, int, int]] = [(0, -1, -1)] * len(self.parameters)
         held = set(self.parameters)
         self.arguments = [i for i in range(len(executable.inputs)) if i not in held]
-        self.dtypes = [TORCH_DTYPES[port.dtype] for port in executable.outputs]
+        self.dtypes = [TORCH_DTYPES[port.dtype] for port in executable.outputs.values()]
 
     def __call__(self, inputs: Sequence[torch.Tensor], shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """`shapes`: of the results."""
