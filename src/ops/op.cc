@@ -99,11 +99,17 @@ const OpTable& op_table() {
     add_matmul_ops(t);
     add_conv_ops(t);
     add_pool_ops(t);
+    add_conv_transpose_ops(t);
+    add_adaptive_pool_ops(t);
     add_norm_ops(t);
+    add_channel_norm_ops(t);
     add_attention_ops(t);
     add_scan_ops(t);
     add_sort_ops(t);
     add_control_ops(t);
+    add_recurrent_ops(t);
+    add_random_ops(t);
+    add_quantize_ops(t);
     return t;
   }();
   return table;
