@@ -81,6 +81,8 @@ Loaders& loaders() {
 std::string plain(std::string feature) {
   std::erase_if(feature, [](char c) { return c == '_' || c == '-' || c == '.'; });
   if (feature == "abm") return "lzcnt";
+  if (feature == "bmi1") return "bmi";
+  if (feature == "asimd") return "neon";
   return feature;
 }
 

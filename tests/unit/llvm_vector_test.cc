@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "runtime/kernel_loader.h"
 #include "support/run_kernel.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
@@ -209,6 +210,30 @@ TEST_P(LlvmVector, PhasesScratchAndWorkspace) {
     EXPECT_EQ(run.values<float>(1)[row],
               std::accumulate(in.begin() + static_cast<std::ptrdiff_t>(row * 100),
                               in.begin() + static_cast<std::ptrdiff_t>(row * 100 + 100), 0.0f));
+}
+
+// A saved kernel is loaded by the runtime, without a compiler.
+TEST_P(LlvmVector, ImagesRunWithoutTheCompiler) {
+  const Expr n = symbol("n");
+  const Buffer x = make_buffer("x", DType::F32, Space::Global, n),
+               y = make_buffer("y", DType::F32, Space::Global, n);
+  const Buffer w = make_buffer("w", DType::F32, Space::Global, n);
+  const Var i = loop_var("i", n), j = loop_var("j", n);
+  const Expr exp = make(Op::Exp, {load(x, var(i))});
+  const Program p{"exponential",
+                  {{x, Access::Read}, {y, Access::Write}, {w, Access::Workspace}},
+                  {"n"},
+                  {},
+                  block({stmt(For{i, n, LoopKind::Parallel, stmt(Store{w, var(i), exp, {}})}),
+                         stmt(For{j, n, LoopKind::Parallel, stmt(Store{y, var(j), load(w, var(j)), {}})})})};
+  const auto kernel = compile(p);
+  const auto image = kernel->image();
+  ASSERT_TRUE(image);
+  const auto loaded = load_kernel(*image);
+  const auto in = ramp(50, -20);
+  const auto want = run_kernel(*kernel, p, {bytes_of(in), bytes_of(in), {}}, {{50}}).values<float>(1);
+  EXPECT_EQ(run_kernel(*loaded, p, {bytes_of(in), bytes_of(in), {}}, {{50}}).values<float>(1), want);
+  EXPECT_NEAR(want[20], 1, 1e-6);
 }
 
 }  // namespace

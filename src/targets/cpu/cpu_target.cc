@@ -17,13 +17,20 @@ namespace {
 
 using loops::Program;
 
-// Name of every compiled program, so that equal ones share code whatever they were called.
+// Name of every compiled program, so that equal ones share code whatever they were called; while stages are dumped,
+// programs keep their own.
 constexpr const char* kName = "kernel";
+
+// An object and its functions in this process. Kernels of equal programs share it.
+struct CompiledCode {
+  KernelImage image;
+  std::shared_ptr<const LoadedCode> loaded;
+};
 
 class CpuKernel final : public Kernel {
  public:
-  CpuKernel(std::shared_ptr<const LoadedCode> code, std::size_t workspaces)
-      : code_(std::move(code)), workspaces_(workspaces) {}
+  CpuKernel(std::shared_ptr<const CompiledCode> compiled, std::size_t workspaces)
+      : compiled_(std::move(compiled)), code_(compiled_->loaded.get()), workspaces_(workspaces) {}
 
   KernelShape shape(std::span<const std::int64_t> dims) const override {
     const std::size_t phases = code_->phases.size();
@@ -38,8 +45,15 @@ class CpuKernel final : public Kernel {
     code_->phases[static_cast<std::size_t>(phase)](buffers, dims, begin, end, scratch, status);
   }
 
+  std::optional<KernelImage> image() const override {
+    KernelImage image = compiled_->image;
+    image.workspaces = static_cast<int>(workspaces_);
+    return image;
+  }
+
  private:
-  std::shared_ptr<const LoadedCode> code_;
+  std::shared_ptr<const CompiledCode> compiled_;
+  const LoadedCode* code_;
   std::size_t workspaces_;
 };
 
@@ -79,7 +93,7 @@ class CpuTarget final : public Target {
  private:
   std::shared_ptr<const Kernel> compile(const Program& original) {
     Program p = original;
-    p.name = kName;
+    if (!codegen::dumping()) p.name = kName;
     const std::string key =
         KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
     std::size_t workspaces = 0;
@@ -87,28 +101,42 @@ class CpuTarget final : public Target {
     return std::make_shared<CpuKernel>(code(p, key), workspaces);
   }
 
-  std::shared_ptr<const LoadedCode> code(const Program& p, const std::string& key) {
+  std::shared_ptr<const CompiledCode> code(const Program& p, const std::string& key) {
     {
       const std::lock_guard lock(mutex_);
-      if (auto loaded = loaded_[key].lock()) return loaded;
+      if (auto known = compiled_[key].lock()) return known;
     }
-    const int phases = static_cast<int>(loops::phases(p).size());
-    std::shared_ptr<const LoadedCode> result;
+    std::shared_ptr<const CompiledCode> result;
     if (disk_)
-      if (const auto object = disk_->find(key)) result = load_object(*object, kName, phases);
+      if (const auto object = disk_->find(key)) result = load(p, *object);
     if (!result) {
       const std::string object = codegen::compile_object(p, isa_.machine);
       if (disk_) disk_->store(key, object);
-      result = load_object(object, kName, phases);
+      result = load(p, object);
     }
     const std::lock_guard lock(mutex_);
-    loaded_[key] = result;
+    compiled_[key] = result;
+    return result;
+  }
+
+  std::shared_ptr<const CompiledCode> load(const Program& p, const std::string& object) const {
+    auto result = std::make_shared<CompiledCode>();
+    const int phases = static_cast<int>(loops::phases(p).size());
+    const auto* bytes = reinterpret_cast<const std::byte*>(object.data());
+    result->image = {"elf",
+                     p.name,
+                     phases,
+                     0,
+                     isa_.machine.triple,
+                     isa_.features,
+                     std::make_shared<const std::vector<std::byte>>(bytes, bytes + object.size())};
+    result->loaded = load_object(object, p.name, phases);
     return result;
   }
 
   std::unique_ptr<KernelCache> disk_ = KernelCache::from_environment();
   std::mutex mutex_;
-  std::unordered_map<std::string, std::weak_ptr<const LoadedCode>> loaded_;  // by key
+  std::unordered_map<std::string, std::weak_ptr<const CompiledCode>> compiled_;  // by key
   CpuIsa isa_;
 };
 

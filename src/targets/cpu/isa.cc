@@ -99,6 +99,8 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.machine.lanes = row->vector_bits / 32;
   isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
   isa.machine.masked_bits = row->masked_bits;
+  for (const std::string_view f : row->features)
+    isa.features += (isa.features.empty() ? "" : ",") + std::string(f);
   return isa;
 }
 

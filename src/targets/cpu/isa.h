@@ -13,6 +13,7 @@ namespace deepseek {
 struct CpuIsa {
   TargetInfo info;
   codegen::Machine machine;
+  std::string features;  // that its code needs, as in KernelImage
 };
 
 // "avx512", "avx2" or "neon". Throws Error{InvalidArgument} for another name.

@@ -130,11 +130,6 @@ void dump(const loops::Program& p, const char* suffix, const std::string& text) 
   std::ofstream(std::filesystem::path(folder) / (p.name + suffix), std::ios::binary) << text;
 }
 
-bool dumping() {
-  const char* folder = std::getenv("DEEPSEEK_DUMP");
-  return folder && *folder;
-}
-
 std::unique_ptr<llvm::Module> build(llvm::LLVMContext& context, const loops::Program& p,
                                     const Machine& machine, llvm::TargetMachine& target) {
   auto module = std::make_unique<llvm::Module>(p.name, context);
@@ -164,6 +159,11 @@ std::unique_ptr<llvm::Module> build(llvm::LLVMContext& context, const loops::Pro
 }
 
 }  // namespace
+
+bool dumping() {
+  const char* folder = std::getenv("DEEPSEEK_DUMP");
+  return folder && *folder;
+}
 
 std::string compile_object(const loops::Program& p, const Machine& machine) {
   llvm::TargetMachine& target = target_machine(machine);

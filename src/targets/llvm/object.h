@@ -14,6 +14,9 @@ std::string compile_object(const loops::Program& p, const Machine& machine);
 // The same as assembly text; a GPU's is what compile_object cannot give.
 std::string compile_assembly(const loops::Program& p, const Machine& machine);
 
+// Whether DEEPSEEK_DUMP asks for the stages.
+bool dumping();
+
 // Names of the symbols that an object needs from elsewhere.
 std::vector<std::string> imported_symbols(const std::string& object);
 
