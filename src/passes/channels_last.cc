@@ -48,7 +48,8 @@ std::vector<Value> conv_channels_last(Graph& g, const Node& n) {
   attrs["output_layout"] = last_layout(out);
   Value w = n.in(1);
   if (n.attr<std::int64_t>("feature_groups") > 1) {
-    // A depthwise kernel is read along its filters: they go innermost, once.
+    // A depthwise convolution reads each element many times, along its channels: they are settled innermost.
+    if (is_op(x, "transpose")) x = g.op("copy", {x});
     const auto& kernel = n.attr<std::string>("kernel_layout");
     std::string turned;
     Perm perm;
@@ -75,7 +76,7 @@ std::vector<Value> pool_channels_last(Graph& g, const Node& n) {
 }
 
 std::vector<Value> sink_through_pointwise(Graph& g, const Node& n) {
-  if (!n.op->pointwise()) return {};
+  if (!n.op->pointwise() || n.op->name == "copy") return {};
   const Perm* perm = nullptr;
   for (const Value& v : n.inputs)
     if (is_op(v, "transpose") && v.shape() == n.outputs[0].shape) perm = &ints(*v.node, "perm");

@@ -358,7 +358,7 @@ class GroupFormer {
           continue;
         bool only = same_rate(anchor, h);
         for (const Node* m : other.members) {
-          only = only && !returned_.contains(m) && !is_costly(*m);
+          only = only && !returned_.contains(m) && !is_costly(*m) && m->op->name != "copy";
           std::set<const Node*> used;
           readers(m, used);
           for (const Node* u : used) only = only && group_of(u) != kNone && (u == anchor || group_of(u) == h);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "passes/groups.h"
 #include "passes/pipeline.h"
 
 namespace deepseek {
@@ -65,6 +66,13 @@ std::vector<Value> identity_slice(Graph&, const Node& n) {
   return {n.in(0)};
 }
 
+// Only a view is worth settling.
+std::vector<Value> copy_of_no_view(Graph&, const Node& n) {
+  const Node& x = *n.in(0).node;
+  if (x.op && is_view(x)) return {};
+  return {n.in(0)};
+}
+
 // Elementwise ops broadcast by themselves.
 std::vector<Value> implicit_broadcast(Graph& g, const Node& n) {
   if (!n.op->pointwise()) return {};
@@ -123,6 +131,7 @@ std::span<const Rule> simplify_rules() {
       {"identity_broadcast", {"broadcast_to"}, identity_broadcast},
       {"identity_cast", {"cast"}, identity_cast},
       {"identity_slice", {"slice"}, identity_slice},
+      {"copy_of_no_view", {"copy"}, copy_of_no_view},
       {"implicit_broadcast", {}, implicit_broadcast},
       {"concat_of_one", {"concat"}, concat_of_one},
       {"pad_into_conv", {"conv"}, pad_into_conv},

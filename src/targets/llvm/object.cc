@@ -127,7 +127,9 @@ void dump(const loops::Program& p, const char* suffix, const std::string& text) 
   const char* folder = std::getenv("DEEPSEEK_DUMP");
   if (!folder || !*folder) return;
   std::filesystem::create_directories(folder);
-  std::ofstream(std::filesystem::path(folder) / (p.name + suffix), std::ios::binary) << text;
+  // Programs reach the compiler without their names: the text tells them apart.
+  const std::string name = p.name + "_" + std::to_string(std::hash<std::string>{}(loops::print(p)));
+  std::ofstream(std::filesystem::path(folder) / (name + suffix), std::ios::binary) << text;
 }
 
 std::unique_ptr<llvm::Module> build(llvm::LLVMContext& context, const loops::Program& p,
