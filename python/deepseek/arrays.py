@@ -1,4 +1,4 @@
-"""Arrays at the border: dtypes by name, values cast to what an input takes, memory in and out without copies."""
+"""Arrays at the border: dtypes by name, values cast to what an input takes, memory shared both ways."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name in NARROW:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, NARROW[name][0]))
+        narrow: np.dtype[Any] = np.dtype(getattr(ml_dtypes, NARROW[name][0]))
+        return narrow
     return np.dtype(name)
 
 
@@ -71,7 +72,7 @@ def as_numpy(value: Any) -> npt.NDArray[Any]:
 
 
 def castable(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    """Whether casting keeps the kind: floats to narrower floats, integers to floats, never floats to integers."""
+    """Whether casting keeps the kind: floats to narrower floats, integers to floats, not floats to ints."""
     if np.can_cast(source, target, "same_kind"):
         return True
     return target.name in _NAMES and source.kind in "biuf" and "float" in target.name
@@ -79,15 +80,17 @@ def castable(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
 
 def cast_to(value: Any, name: str, what: str) -> Array | npt.NDArray[Any]:
     """`value` with that dtype, in the form that the C++ side takes; `what` names it in errors."""
-    array = getattr(value, "_array", value)
-    if isinstance(array, Array):
-        if array.dtype == name:
-            return array
-        array = to_numpy(array)
+    held = getattr(value, "_array", value)
+    if isinstance(held, Array):
+        if held.dtype == name:
+            return held
+        held = to_numpy(held)
     target = numpy_dtype(name)
-    values = as_numpy(array)
+    values = as_numpy(held)
     if values.dtype != target:
         if not castable(values.dtype, target):
-            raise invalid("run", f"{what} of {name}", f"{values.dtype.name}, which does not cast to it safely")
+            raise invalid(
+                "run", f"{what} of {name}", f"{values.dtype.name}, which does not cast to it safely"
+            )
         values = values.astype(target)
     return values.view(NARROW[name][1]) if name in NARROW else values

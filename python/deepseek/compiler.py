@@ -58,7 +58,9 @@ def compile(
         if example_inputs is None:
             raise invalid("compile", "example_inputs for a torch.nn.Module", "none")
         return compile_module(model, example_inputs, dynamic_shapes=dynamic_shapes, **options)
-    raise invalid("compile", "a Graph, an ONNX model's path or bytes, or a torch.nn.Module", type(model).__name__)
+    raise invalid(
+        "compile", "a Graph, an ONNX model's path or bytes, or a torch.nn.Module", type(model).__name__
+    )
 
 
 def compile_graph(graph: _core.Graph, options: dict[str, Any], stacklevel: int) -> Executable:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from deepseek import _core
 from deepseek.arrays import cast_to, to_numpy
-from deepseek.errors import Error, invalid
+from deepseek.errors import invalid
 from deepseek.tensor import Tensor
 
 Results = npt.NDArray[Any] | Tensor | tuple[npt.NDArray[Any] | Tensor, ...]
@@ -68,7 +68,7 @@ class Executable:
         return f"<Executable ({inputs}) -> ({outputs})>"
 
     def _run(self, values: list[Any]) -> list[_core.Array]:
-        arrays = []
+        arrays: list[_core.Array | npt.NDArray[Any]] = []
         for port, value in zip(self.inputs.values(), values, strict=True):
             if type(value) is np.ndarray and value.dtype.name == port.dtype:
                 arrays.append(value)
@@ -92,4 +92,4 @@ class Context(_core.Context):
         super().__init__(executable._core)
 
 
-__all__ = ["Context", "Error", "Executable"]
+__all__ = ["Context", "Executable"]

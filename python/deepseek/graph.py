@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -26,10 +27,10 @@ class Graph(_core.Graph):
     attributes are keywords. Outputs are the results that nothing uses, or those named by `output`.
     """
 
-    def placeholder(  # type: ignore[override]
+    def placeholder(
         self, name: str, shape: Sequence[int | str], dtype: Any = "float32", role: str = "argument"
     ) -> Value:
-        """An input. Dims may be symbolic: text like "batch" or "2*N+1". Role "parameter": it changes rarely."""
+        """An input. Dims may be symbolic: "batch", "2*N+1". A "parameter" changes rarely."""
         return super().placeholder(name, list(shape), dtype_name(dtype), role)
 
     def constant(self, data: Any, name: str = "", dtype: Any = None) -> Value:
@@ -43,7 +44,11 @@ class Graph(_core.Graph):
         return self.array_constant(to_array(values, dtype_name(values.dtype), copy), name)
 
     def op(
-        self, op: str, inputs: Sequence[Operand | None], attrs: Mapping[str, Any] | None = None, name: str = ""
+        self,
+        op: str,
+        inputs: Sequence[Operand | None],
+        attrs: Mapping[str, Any] | None = None,
+        name: str = "",
     ) -> Result:
         """Adds any op by name. None stands for an optional input that is absent."""
         given = {key: _attribute(op, key, value) for key, value in (attrs or {}).items()}
@@ -51,7 +56,10 @@ class Graph(_core.Graph):
 
     def _values(self, inputs: Sequence[Operand | None]) -> list[Value | None]:
         dtype = next((value.dtype for value in inputs if isinstance(value, Value)), None)
-        return [value if value is None or isinstance(value, Value) else self._lift(value, dtype) for value in inputs]
+        return [
+            value if value is None or isinstance(value, Value) else self._lift(value, dtype)
+            for value in inputs
+        ]
 
     def _lift(self, value: Any, dtype: str | None) -> Value:
         if isinstance(value, (bool, int, float, np.number, np.bool_)) and dtype is not None:
@@ -79,19 +87,30 @@ def _attribute(op: str, key: str, value: Any) -> Any:
 _KINDS = {(op.name, attr.name): attr.kind for op in _core.op_table() for attr in op.attrs}
 
 
+def python_name(name: str) -> str:
+    """An op's or attribute's name where Python's keywords cannot stand: "lambda" is `lambda_`."""
+    return name + "_" if keyword.iskeyword(name) else name
+
+
+def attribute_name(name: str) -> str:
+    """The attribute that a keyword argument means."""
+    return name[:-1] if keyword.iskeyword(name[:-1]) and name.endswith("_") else name
+
+
 def signature(op: _core.Op) -> inspect.Signature:
     """How the op's method is called."""
     kinds = inspect.Parameter
     parameters = [kinds("self", kinds.POSITIONAL_ONLY)]
-    for given in op.inputs:
+    for i, given in enumerate(op.inputs):
         if given.variadic:
             parameters.append(kinds(given.name, kinds.VAR_POSITIONAL))
         else:
-            default = None if given.optional else kinds.empty
+            may_lack = all(later.optional for later in op.inputs[i:])
+            default = None if may_lack else kinds.empty
             parameters.append(kinds(given.name, kinds.POSITIONAL_OR_KEYWORD, default=default))
     for attr in op.attrs:
-        default = kinds.empty if attr.required else attr.default
-        parameters.append(kinds(attr.name, kinds.KEYWORD_ONLY, default=default))
+        value = kinds.empty if attr.required else attr.default
+        parameters.append(kinds(python_name(attr.name), kinds.KEYWORD_ONLY, default=value))
     parameters.append(kinds("name", kinds.KEYWORD_ONLY, default=""))
     return inspect.Signature(parameters)
 
@@ -107,7 +126,9 @@ def bind_inputs(
             rest = rest[0]
         return [*args[:fixed], *rest]
     if len(args) > len(names):
-        raise invalid(op, f"at most {len(names)} inputs ({', '.join(names)}) and attributes by name", str(len(args)))
+        raise invalid(
+            op, f"at most {len(names)} inputs ({', '.join(names)}) and attributes by name", str(len(args))
+        )
     inputs = list(args)
     for name in names[len(args) :]:
         inputs.append(kwargs.pop(name, None))
@@ -123,7 +144,7 @@ def _method(op: _core.Op) -> Callable[..., Result]:
     def method(self: Graph, *args: Operand, **kwargs: Any) -> Result:
         name = kwargs.pop("name", "")
         inputs = bind_inputs(op_name, names, variadic, args, kwargs)
-        return self.op(op_name, inputs, kwargs, name)
+        return self.op(op_name, inputs, {attribute_name(key): value for key, value in kwargs.items()}, name)
 
     method.__name__ = op_name
     method.__qualname__ = f"Graph.{op_name}"
@@ -147,5 +168,5 @@ class _Method:
 
 
 for _op in _core.op_table():
-    if not hasattr(Graph, _op.name):
-        setattr(Graph, _op.name, _Method(_op))
+    if not hasattr(Graph, python_name(_op.name)):
+        setattr(Graph, python_name(_op.name), _Method(_op))

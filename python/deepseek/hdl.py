@@ -4,9 +4,9 @@
 >>> hdl.matmul([[1.0, 2.0]], [[3.0], [4.0]])
 Tensor([[11.0]], dtype=float32)
 
-Inputs are Tensors or anything that becomes one; results are NumPy's arrays when every array that came was one,
-Tensors otherwise. Attributes are keywords, and `target=` says where it runs. Each combination of op, dtypes,
-shapes and attributes is compiled once.
+Inputs are Tensors or anything that becomes one; results are NumPy's arrays when every array that came was
+one, Tensors otherwise. Attributes are keywords, and `target=` says where it runs. Each combination of op,
+dtypes, shapes and attributes is compiled once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import numpy as np
 
 from deepseek import _core
 from deepseek.compiler import compile
-from deepseek.errors import Error
 from deepseek.executable import Executable
-from deepseek.graph import Graph, bind_inputs, signature
+from deepseek.graph import Graph, attribute_name, bind_inputs, python_name, signature
 from deepseek.tensor import Tensor
 
 _KEPT = 512  # compiled ops that are remembered
 _compiled: OrderedDict[Any, Executable] = OrderedDict()
-_ops = {op.name: op for op in _core.op_table()}
+_ops = {python_name(op.name): op for op in _core.op_table()}
 _functions: dict[str, Callable[..., Any]] = {}
 
 
@@ -48,6 +47,35 @@ def run_op(op: str, inputs: Sequence[Any], attrs: dict[str, Any], target: str = 
     return results
 
 
+def conv2d(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    target: str = "auto",
+) -> Any:
+    """Convolution of x [N, C, H, W] with kernel [O, C/groups, KH, KW], plus bias [O]; `conv` has the rest."""
+
+    def pair(value: int | tuple[int, int]) -> list[int]:
+        return [value, value] if isinstance(value, int) else list(value)
+
+    attrs = {
+        "strides": pair(stride),
+        "pad_low": pair(padding),
+        "pad_high": pair(padding),
+        "kernel_dilation": pair(dilation),
+        "feature_groups": groups,
+    }
+    y = run_op("conv", [x, kernel], attrs, target)
+    if bias is None:
+        return y
+    shape = [*Tensor(bias).shape, 1, 1]
+    return run_op("add", [y, run_op("reshape", [bias], {"shape": shape}, target)], {}, target)
+
+
 def _tensors(inputs: Sequence[Any]) -> list[Tensor | None]:
     """Numbers take the dtype of the first array."""
     numbers = (bool, int, float)
@@ -67,7 +95,8 @@ def _compile(op: str, kinds: Sequence[Any], attrs: dict[str, Any], target: str) 
     results = graph.op(op, values, attrs)
     for i, result in enumerate(results if isinstance(results, tuple) else (results,)):
         graph.output(f"y{i}", result)
-    return compile(graph, target=target)
+    executable: Executable = compile(graph, target=target)
+    return executable
 
 
 def _function(op: _core.Op) -> Callable[..., Any]:
@@ -76,7 +105,7 @@ def _function(op: _core.Op) -> Callable[..., Any]:
 
     def function(*args: Any, target: str = "auto", **kwargs: Any) -> Any:
         inputs = bind_inputs(op.name, names, variadic, args, kwargs)
-        return run_op(op.name, inputs, kwargs, target)
+        return run_op(op.name, inputs, {attribute_name(key): value for key, value in kwargs.items()}, target)
 
     function.__name__ = op.name
     function.__doc__ = op.doc
@@ -96,7 +125,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*_ops, "run_op"]
+    return [*_ops, "conv2d", "run_op"]
 
 
-__all__ = ["Error", "run_op"]
+__all__ = ["conv2d", "run_op"]

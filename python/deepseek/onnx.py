@@ -32,7 +32,7 @@ def compile_onnx(
 
 
 class OnnxModel:
-    """A model with inputs whose values decide shapes: an Executable per tuple of their values, made when needed."""
+    """A model with inputs whose values decide shapes: an Executable per tuple of their values."""
 
     def __init__(self, program: OnnxProgram, options: dict[str, Any]) -> None:
         self._program = program
@@ -69,7 +69,7 @@ class OnnxModel:
         return executable.run({name: value for name, value in inputs.items() if name in names})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Results:
-        """Takes the inputs in order or by name; gives one array, or a tuple when there are several outputs."""
+        """Takes the inputs in order or by name; gives one array, or a tuple of several."""
         named = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
         executable = self.executable_for(named)
         return executable(**{name: named[name] for name in executable.inputs})

@@ -23,6 +23,7 @@ class Tensor:
     """
 
     __slots__ = ("_array",)
+    _array: Array
     __array_ufunc__ = None  # an operator between NumPy's array and a Tensor is the Tensor's
 
     def __init__(self, data: Any, dtype: Any = None) -> None:

@@ -330,18 +330,24 @@ void bind_tensor(nb::module_& m) {
             return tensor_from(array, *t);
           },
           nb::arg("array"), "Shares the memory of any array that speaks DLPack or the buffer protocol.")
-      .def("numpy", &tensor_to_numpy,
+      .def("numpy", &tensor_to_numpy, nb::sig("def numpy(self) -> NDArray"),
            "The memory as a NumPy array (narrow types as unsigned integers of their size).")
       .def_prop_ro("dtype", [](const Tensor& t) { return dtype_to(t.dtype()); })
-      .def_prop_ro("shape", [](const Tensor& t) { return dims_to(t.dims()); })
-      .def("__dlpack__",
-           [](const Tensor& t, const nb::kwargs& kwargs) {
-             if (bits(t.dtype()) < 8 || t.dtype() == DType::String)
-               throw Error(Code::Unsupported, "__dlpack__", "", "elements of whole bytes",
-                           dtype_to(t.dtype()));
-             return nb::object(export_array<nb::array_api>(t, t.dtype()).attr("__dlpack__")(**kwargs));
-           })
-      .def("__dlpack_device__", [](const Tensor&) { return nb::make_tuple(1, 0); });
+      .def_prop_ro(
+          "shape", [](const Tensor& t) { return dims_to(t.dims()); },
+          nb::sig("def shape(self) -> tuple[int, ...]"))
+      .def(
+          "__dlpack__",
+          [](const Tensor& t, const nb::kwargs& kwargs) {
+            if (bits(t.dtype()) < 8 || t.dtype() == DType::String)
+              throw Error(Code::Unsupported, "__dlpack__", "", "elements of whole bytes",
+                          dtype_to(t.dtype()));
+            return nb::object(export_array<nb::array_api>(t, t.dtype()).attr("__dlpack__")(**kwargs));
+          },
+          nb::sig("def __dlpack__(self, **kwargs: object) -> object"))
+      .def(
+          "__dlpack_device__", [](const Tensor&) { return nb::make_tuple(1, 0); },
+          nb::sig("def __dlpack_device__(self) -> tuple[int, int]"));
 }
 
 }  // namespace deepseek::python

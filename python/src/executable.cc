@@ -113,7 +113,9 @@ void bind_executable(nb::module_& m) {
   nb::class_<Port>(m, "Port", "An input or output of an Executable.")
       .def_ro("name", &Port::name)
       .def_prop_ro("dtype", [](const Port& p) { return dtype_to(p.type.dtype); })
-      .def_prop_ro("shape", [](const Port& p) { return shape_to(p.type.shape); })
+      .def_prop_ro(
+          "shape", [](const Port& p) { return shape_to(p.type.shape); },
+          nb::sig("def shape(self) -> tuple[int | str, ...]"))
       .def_prop_ro("role", [](const Port& p) { return p.role == Role::Parameter ? "parameter" : "argument"; })
       .def("__repr__",
            [](const Port& p) { return p.name + ": " + dtype_to(p.type.dtype) + str(p.type.shape); });
@@ -129,7 +131,8 @@ void bind_executable(nb::module_& m) {
             const nb::gil_scoped_release unlocked;
             return e.run(given);
           },
-          nb::arg("inputs"), "One array per input, of its dtype; one Array per output.")
+          nb::arg("inputs"), nb::sig("def run(self, inputs: list[Array | NDArray]) -> list[Array]"),
+          "One array per input, of its dtype; one Array per output.")
       .def("explain", &Executable::explain)
       .def("save", &Executable::save, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
       .def_static("load", &Executable::load, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>());
@@ -162,7 +165,8 @@ void bind_executable(nb::module_& m) {
             const nb::gil_scoped_release unlocked;
             return c.run(given, std::vector<Tensor>(c.executable().outputs().size()));
           },
-          nb::arg("inputs"), "One array per input, None for a parameter that was set.")
+          nb::arg("inputs"), nb::sig("def run(self, inputs: list[Array | NDArray | None]) -> list[Array]"),
+          "One array per input, None for a parameter that was set.")
       .def("run_pointers", &run_pointers, nb::arg("inputs"), nb::arg("input_shapes"), nb::arg("outputs"),
            nb::arg("output_shapes"),
            nb::sig("def run_pointers(self, inputs: Sequence[int], input_shapes: Sequence[Sequence[int]], "

@@ -87,7 +87,9 @@ PyValue arithmetic(const char* op, const PyValue& a, nb::handle other, bool swap
 void bind_value(nb::module_& m) {
   auto c = nb::class_<PyValue>(m, "Value", "One result of one node of a Graph.");
   c.def_prop_ro("dtype", [](const PyValue& v) { return dtype_to(v.value.dtype()); })
-      .def_prop_ro("shape", [](const PyValue& v) { return shape_to(v.value.shape()); })
+      .def_prop_ro(
+          "shape", [](const PyValue& v) { return shape_to(v.value.shape()); },
+          nb::sig("def shape(self) -> tuple[int | str, ...]"))
       .def_prop_ro("name", [](const PyValue& v) { return v.value.node->name; })
       .def_prop_ro("source", [](const PyValue& v) { return v.value.node->source; })
       .def(
@@ -197,7 +199,7 @@ void bind_graph(nb::module_& m) {
                                               attrs_from(info, attrs, source), name));
           },
           nb::arg("op"), nb::arg("inputs"), nb::arg("attrs"), nb::arg("name") = "",
-          nb::sig("def add_op(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, Any], name: "
+          nb::sig("def add_op(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, object], name: "
                   "str = '') "
                   "-> Value | tuple[Value, ...]"))
       .def(
@@ -216,7 +218,7 @@ void bind_graph(nb::module_& m) {
             return out;
           },
           nb::arg("op"), nb::arg("inputs"), nb::arg("attrs"), nb::arg("dys"), nb::arg("needed"),
-          nb::sig("def gradient(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, Any], "
+          nb::sig("def gradient(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, object], "
                   "dys: Sequence[Value | None], needed: Sequence[bool]) -> list[Value | None]"),
           "Gradients of the inputs of an op for gradients of its results; None where not needed.")
       .def(

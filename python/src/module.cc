@@ -17,6 +17,7 @@ const char* code_name(deepseek::Code code) {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  nb::set_leak_warnings(false);  // caches of the package live until the process ends
   m.doc() = "The C++ API of deepseek.";
   nb::set_leak_warnings(false);  // PyTorch keeps what it compiled until the process ends
   // deepseek.Error, a Python class so that it has attributes and pickles.

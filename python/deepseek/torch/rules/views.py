@@ -128,5 +128,5 @@ def flip(b: Builder, x: Value, along: Sequence[int]) -> Value:
 
 @rule(aten.repeat.default)
 def repeat(b: Builder, x: Value, repeats: Sequence[Any]) -> Value:
-    shape: list[Dim] = [1] * (len(repeats) - len(x.shape)) + list(x.shape)
+    shape: list[Dim] = [*([1] * (len(repeats) - len(x.shape))), *x.shape]
     return b.op("tile", b.reshape(x, shape), repeats=list(repeats))
