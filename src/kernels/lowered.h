@@ -46,8 +46,17 @@ struct LoweringContext {
 // The symbols in a node's result shapes that neither its inputs nor its attributes have.
 std::vector<std::string> defined_symbols(const Node& n);
 
+// A way gives nothing for a group that it does not take.
+struct Way {
+  std::string_view name;
+  std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
+  bool required;  // a definition's generic schedule: cannot be disabled
+};
+// Best first; the definitions last.
+std::span<const Way> ways();
+
 // The ways for a kind of group, best first; each ends in the definition under a generic schedule, which takes
-// any group of its kind. A way gives nothing for a group that it does not take.
+// any group of its kind.
 Lowered lower_group(const Group& group, const LoweringContext& context);
 
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);

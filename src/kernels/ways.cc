@@ -9,17 +9,14 @@ namespace deepseek::kernels {
 
 namespace {
 
-struct Way {
-  std::string_view name;
-  std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
-};
-
 constexpr Way kWays[] = {
-    {"gemm", lower_gemm},     {"rows", lower_rows},       {"map", lower_map},
-    {"concat", lower_concat}, {"program", lower_program},
+    {"gemm", lower_gemm, false}, {"rows", lower_rows, false},      {"concat", lower_concat, false},
+    {"map", lower_map, true},    {"program", lower_program, true},
 };
 
 }  // namespace
+
+std::span<const Way> ways() { return kWays; }
 
 bool LoweringContext::allows(std::string_view way) const {
   return std::find(disabled.begin(), disabled.end(), way) == disabled.end();
@@ -27,7 +24,7 @@ bool LoweringContext::allows(std::string_view way) const {
 
 Lowered lower_group(const Group& group, const LoweringContext& context) {
   for (const Way& way : kWays) {
-    if (!context.allows(way.name)) continue;
+    if (!way.required && !context.allows(way.name)) continue;
     auto lowered = way.lower(group, context);
     if (!lowered) continue;
     if (context.target.gpu_mapped)
