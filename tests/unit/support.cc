@@ -54,8 +54,8 @@ Executable compile_for(const Graph& g, Target& target, const std::vector<std::st
 }
 
 NamedTensors reference(const Graph& g, const NamedTensors& inputs) {
-  static const std::vector<std::string> everything = {"gemm",     "rows",          "form_groups",
-                                                      "simplify", "channels_last", "merge_common"};
+  static const std::vector<std::string> everything = {
+      "gemm", "rows", "concat", "form_groups", "simplify", "channels_last", "merge_common"};
   return compile_for(g, *interpreter(false), everything).run(inputs);
 }
 
