@@ -1,7 +1,7 @@
 """Writes ONNX's node tests to a folder: NAME/model.onnx and NAME/data.pickle (inputs, outputs, tolerances).
 
-Run as a program of its own, because collecting the cases imports onnx.reference, which the tests' process must
-not have.
+Run as a program of its own, because collecting the cases imports onnx.reference, which the tests' process
+must not have.
 """
 
 import pickle
@@ -16,6 +16,8 @@ def main(folder: Path) -> None:
     from onnx.backend.test import loader
 
     for case in loader.load_model_tests(kind="node"):
+        assert case.model is not None  # node tests carry both
+        assert case.data_sets is not None
         target = folder / case.name
         target.mkdir(parents=True, exist_ok=True)
         (target / "model.onnx").write_bytes(case.model.SerializeToString())

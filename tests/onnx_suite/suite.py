@@ -1,4 +1,4 @@
-"""ONNX's node tests, each in a worker process of its own kind: a crash is that test's result, not the suite's end.
+"""ONNX's node tests, run in worker processes: a crash is that test's result, not the suite's end.
 
 python tests/onnx_suite/suite.py            every test; prints each failure, then the rate
 python tests/onnx_suite/suite.py softmax    those with "softmax" in their names
@@ -141,7 +141,8 @@ def summary(results: dict[str, Result]) -> str:
     passed = sum(r.passed for r in results.values())
     counts = Counter(r.status for r in results.values())
     rest = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "pass")
-    return f"ONNX node tests: {passed} of {len(results)} pass ({passed / max(len(results), 1):.1%}); {rest or 'no failure'}"
+    rate = passed / max(len(results), 1)
+    return f"ONNX node tests: {passed} of {len(results)} pass ({rate:.1%}); {rest or 'no failure'}"
 
 
 def write_known(results: dict[str, Result]) -> None:

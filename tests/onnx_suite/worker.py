@@ -28,9 +28,8 @@ class Forbid(MetaPathFinder):
 
 sys.meta_path.insert(0, Forbid())
 
-import numpy as np  # noqa: E402
-
 import deepseek as ds  # noqa: E402
+import numpy as np  # noqa: E402
 
 
 def check(got: Any, expected: Any, rtol: float, atol: float) -> None:
