@@ -8,6 +8,19 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Arrays, lists of them, or None: what a user would feed."""
+    import onnx
+    from onnx import numpy_helper
+
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
 
 
 def main(folder: Path) -> None:
@@ -24,7 +37,7 @@ def main(folder: Path) -> None:
         initialised = {t.name for t in case.model.graph.initializer}
         data = {
             "inputs": [i.name for i in case.model.graph.input if i.name not in initialised],
-            "sets": [(list(inputs), list(outputs)) for inputs, outputs in case.data_sets],
+            "sets": [(plain(inputs), plain(outputs)) for inputs, outputs in case.data_sets],
             "rtol": case.rtol,
             "atol": case.atol,
         }
