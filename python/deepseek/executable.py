@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepseek import _core
-from deepseek.arrays import cast_to, to_numpy
+from deepseek.arrays import NARROW, cast_to, to_numpy
 from deepseek.errors import invalid
 from deepseek.tensor import Tensor
 
@@ -70,7 +70,7 @@ class Executable:
     def _run(self, values: list[Any]) -> list[_core.Array]:
         arrays: list[_core.Array | npt.NDArray[Any]] = []
         for port, value in zip(self.inputs.values(), values, strict=True):
-            if type(value) is np.ndarray and value.dtype.name == port.dtype:
+            if type(value) is np.ndarray and value.dtype.name == port.dtype and port.dtype not in NARROW:
                 arrays.append(value)
             else:
                 arrays.append(cast_to(value, port.dtype, f'input "{port.name}"'))

@@ -50,6 +50,7 @@ class RowsLowering {
   struct Item {  // a store, or (without an index) the stage's accumulation
     Buffer buffer;
     Expr index, value;
+    std::vector<Stmt> checks = {};  // run before the store; they may read what earlier items stored
   };
 
   static bool reduces(const Node& n) {
@@ -109,7 +110,8 @@ class RowsLowering {
                                                  Space::Shared, expr_of(numel(row_shape_)));
       if (!output) stmts_.push_back(stmt(Alloc{buffer}));
       const Shape shape = output ? g_.domain : row_shape_;
-      items.push_back({buffer, flat_index(shape, output ? coords : in_row), a_.scope().at(v, coords)});
+      const Expr value = a_.scope().at(v, coords);
+      items.push_back({buffer, flat_index(shape, output ? coords : in_row), value, a_.scope().take_checks()});
       kept_.insert(n);
       a_.scope().bind(v, [this, buffer, shape, output](std::span<const Expr> c, const Expr&) {
         return load(buffer, flat_index(shape, output ? c : c.last(row_shape_.size())));
@@ -119,22 +121,26 @@ class RowsLowering {
 
   // The loops of one stage.
   Stmt nest(std::vector<Axis> row, std::vector<Item> items, std::optional<Reducer> reducer) {
-    std::vector<Stmt> checks = a_.scope().take_checks();
-    std::vector<Expr> conditions;
-    for (const Stmt& c : checks) conditions.push_back(as<Assert>(c)->condition);
-    std::vector<Expr*> exprs;
-    for (Item& i : items) {
-      if (i.index) exprs.push_back(&i.index);
-      exprs.push_back(&i.value);
+    std::vector<std::vector<Expr>> conditions;
+    for (const Item& i : items) {
+      conditions.emplace_back();
+      for (const Stmt& c : i.checks) conditions.back().push_back(as<Assert>(c)->condition);
     }
-    for (Expr& c : conditions) exprs.push_back(&c);
+    std::vector<Expr*> exprs;
+    for (std::size_t k = 0; k < items.size(); ++k) {
+      if (items[k].index) exprs.push_back(&items[k].index);
+      exprs.push_back(&items[k].value);
+      for (Expr& c : conditions[k]) exprs.push_back(&c);
+    }
     merge_axes(row, exprs);
     std::vector<Stmt> body;
-    for (std::size_t i = 0; i < checks.size(); ++i)
-      body.push_back(stmt(Assert{conditions[i], as<Assert>(checks[i])->code}));
-    for (const Item& i : items)
+    for (std::size_t k = 0; k < items.size(); ++k) {
+      const Item& i = items[k];
+      for (std::size_t c = 0; c < i.checks.size(); ++c)
+        body.push_back(stmt(Assert{conditions[k][c], as<Assert>(i.checks[c])->code}));
       body.push_back(i.index ? stmt(Store{i.buffer, i.index, i.value, {}})
                              : stmt(Accumulate{*reducer, i.buffer, 0, i.value, {}}));
+    }
     Stmt s = block(std::move(body));
     for (std::size_t i = row.size(); i-- > 0;)
       s = loop(row[i], i + 1 == row.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
@@ -148,7 +154,8 @@ class RowsLowering {
     std::vector<Item> items;
     keep(stage, row, items);
     const Buffer acc = make_buffer("acc" + std::to_string(stage), acc_type, Space::Register, 1);
-    items.push_back({acc, {}, cast(acc_type, a_.scope().at(n.in(0), full_coords(row)))});
+    const Expr value = cast(acc_type, a_.scope().at(n.in(0), full_coords(row)));
+    items.push_back({acc, {}, value, a_.scope().take_checks()});
     const Reducer r = reducer_of(n);
     stmts_.push_back(stmt(Alloc{acc}));
     stmts_.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
@@ -167,7 +174,8 @@ class RowsLowering {
     for (const Value& v : g_.outputs) {
       if (kept_.contains(v.node)) continue;
       if (is_full(*v.node)) {
-        items.push_back({a_.output(v), flat_index(v.shape(), coords), a_.scope().at(v, coords)});
+        const Expr value = a_.scope().at(v, coords);
+        items.push_back({a_.output(v), flat_index(v.shape(), coords), value, a_.scope().take_checks()});
       } else {
         const Expr value = a_.scope().at(v, row_coords());
         for (Stmt& c : a_.scope().take_checks()) stmts_.push_back(std::move(c));

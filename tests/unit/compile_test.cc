@@ -110,6 +110,21 @@ TEST_P(Compiled, ConvolutionOfAnImage) {
   expect_near(got, want);
 }
 
+// The indices are a result too: the kernel's check of them comes after they are stored.
+TEST_P(Compiled, AGatherOfAStoredIndexInARow) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::I64, {3}), table = g.placeholder("table", DType::F32, {5});
+  const Value index =
+      g.op("select", {g.op("equal", {x, g.scalar(9, DType::I64)}), g.scalar(0, DType::I64), x});
+  g.output("index", index);
+  g.output("sum", g.op("sum", {g.op("gather", {table, index})}));
+  const Tensor in = Tensor::of_int64({1, 9, 4}), values = random_tensor({5}, 3);
+  const NamedTensors got = compile(g, options()).run({{"x", in}, {"table", values}});
+  EXPECT_EQ(got.at("index").to_int64(), (std::vector<std::int64_t>{1, 0, 4}));
+  const auto v = values.as<float>();
+  expect_near(got.at("sum"), {static_cast<double>(v[1]) + v[0] + v[4]});
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Compiled, testing::Values("cpu", "interpreter"));
 
 }  // namespace

@@ -375,9 +375,10 @@ Result reduce_all(Context& c) {
 
 Result identity(Context& c) { return c.need(0); }
 
+constexpr int kAll = -1;
 struct Entry {
   Fold fold;
-  bool all_known = true;  // runs only when every input is known
+  int known = kAll;  // how many of the first inputs must be known
 };
 
 double fmin2(double a, double b) { return std::isnan(a) || std::isnan(b) ? NAN : std::min(a, b); }
@@ -385,8 +386,8 @@ double fmax2(double a, double b) { return std::isnan(a) || std::isnan(b) ? NAN :
 
 const std::map<std::string, Entry, std::less<>>& table() {
   static const std::map<std::string, Entry, std::less<>> entries = {
-      {"Shape", {shape_of, false}},
-      {"Size", {size_of, false}},
+      {"Shape", {shape_of, 0}},
+      {"Size", {size_of, 0}},
       {"Add", {binary<add_ints, [](double a, double b) { return a + b; }>}},
       {"Sub", {binary<sub_ints, [](double a, double b) { return a - b; }>}},
       {"Mul", {binary<mul_ints, [](double a, double b) { return a * b; }>}},
@@ -406,9 +407,13 @@ const std::map<std::string, Entry, std::less<>>& table() {
       {"Neg", {neg}},
       {"Floor", {[](Context& c) { return unary(c, [](double v) { return std::floor(v); }); }}},
       {"Ceil", {[](Context& c) { return unary(c, [](double v) { return std::ceil(v); }); }}},
+      {"Relu",
+       {[](Context& c) { return unary(c, [](double v) { return std::isnan(v) ? v : std::max(v, 0.0); }); }}},
+      {"Abs", {[](Context& c) { return unary(c, [](double v) { return std::abs(v); }); }}},
+      {"Reciprocal", {[](Context& c) { return unary(c, [](double v) { return 1 / v; }); }}},
       {"Sqrt", {[](Context& c) { return unary(c, [](double v) { return std::sqrt(v); }); }}},
       {"Cast", {[](Context& c) { return cast_to(c, c.attr_dtype("to", DType::F32)); }}},
-      {"CastLike", {[](Context& c) { return cast_to(c, c.dtype(1)); }}},
+      {"CastLike", {[](Context& c) { return cast_to(c, c.dtype(1)); }, 1}},
       {"Where", {where}},
       {"Concat", {concat}},
       {"Gather", {gather}},
@@ -430,16 +435,14 @@ const std::map<std::string, Entry, std::less<>>& table() {
 
 std::optional<Known> fold(Context& c) {
   const auto it = table().find(c.type());
-  if (it == table().end() || c.inputs() == 0) return std::nullopt;
-  if (it->second.all_known) {
-    for (int i = 0; i < c.inputs(); ++i) {
-      if (!c.has(i)) continue;
-      if (c.item(i).kind != Item::Kind::Tensor) return std::nullopt;
-      const Known* k = c.known(i);
-      if (!k || k->numel() > kMaxFolded) return std::nullopt;
-    }
-  } else if (c.item(0).kind != Item::Kind::Tensor) {
-    return std::nullopt;
+  if (it == table().end() || !c.has(0)) return std::nullopt;
+  const int known = it->second.known == kAll ? c.inputs() : std::min(it->second.known, c.inputs());
+  if (c.item(0).kind != Item::Kind::Tensor) return std::nullopt;
+  for (int i = 0; i < known; ++i) {
+    if (!c.has(i)) continue;
+    if (c.item(i).kind != Item::Kind::Tensor) return std::nullopt;
+    const Known* k = c.known(i);
+    if (!k || k->numel() > kMaxFolded) return std::nullopt;
   }
   try {
     return it->second.fold(c);

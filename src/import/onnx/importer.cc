@@ -9,9 +9,19 @@ namespace {
 
 constexpr std::size_t kMaxNodes = 1 << 20;  // after unrolling
 constexpr int kMaxDepth = 64;               // of sub-graphs and functions
-constexpr std::int64_t kMaxAsked = 1024;    // elements of an input whose value may decide shapes
+constexpr std::int64_t kOldestOpset = 7;
+constexpr std::int64_t kMaxAsked = 1024;  // elements of an input whose value may decide shapes
 
 std::string domain_of(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
+
+// Ops that are now as they were in opset 1.
+bool never_changed(const std::string& type) {
+  static const std::unordered_set<std::string> types = {
+      "Conv",          "ConvTranspose", "DepthToSpace", "Floor", "Ceil",  "GlobalAveragePool",
+      "GlobalMaxPool", "Identity",      "LRN",          "Not",   "Shape", "Size",
+      "Softplus",      "Softsign",      "Transpose"};
+  return types.contains(type);
+}
 
 std::string key_of(const std::string& domain, const std::string& type) {
   const std::string d = domain_of(domain);
@@ -206,6 +216,9 @@ void Importer::translate(const onnx::NodeProto& node, Scope& scope) {
   if (f != functions_.end()) return call(*f->second, node, scope);
   const Translate* t = translators().find(key);
   if (!t) throw Error(Code::Unsupported, "", "", "an op that we have", "'" + key + "'");
+  if (key == node.op_type() && opset("") < kOldestOpset && !never_changed(key))
+    throw Error(Code::Unsupported, "", "", "opset " + std::to_string(kOldestOpset) + " or newer",
+                std::to_string(opset("")));
   Context c(*this, node, scope, opset(node.domain()));
   if (auto k = fold(c)) return c.out(0, Item(std::move(*k)));
   (*t)(c);
@@ -314,6 +327,7 @@ const Translators& translators() {
     add_signal(t);
     add_rnn(t);
     add_dynamic(t);
+    add_ml(t);
     return t;
   }();
   return table;

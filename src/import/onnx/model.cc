@@ -16,7 +16,6 @@ namespace {
 
 // Kernels may read constants with aligned vectors.
 constexpr std::uintptr_t kAlignment = 64;
-constexpr std::int64_t kOldestOpset = 7;
 
 [[noreturn]] void fail(Code code, std::string expected, std::string got) {
   throw Error(code, "", "", std::move(expected), std::move(got));
@@ -60,15 +59,7 @@ std::shared_ptr<const onnx::ModelProto> parse_model(std::span<const std::byte> b
   if (bytes.empty() || !proto->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     bad("an ONNX model", bytes.empty() ? "no bytes" : "bytes that do not parse: truncated or another format");
   if (!proto->has_graph()) bad("a model with a graph", "none");
-  bool found = false;
-  for (const auto& opset : proto->opset_import()) {
-    if (!opset.domain().empty() && opset.domain() != "ai.onnx") continue;
-    found = true;
-    if (opset.version() < kOldestOpset)
-      throw Error(Code::Unsupported, "onnx", model, "opset " + std::to_string(kOldestOpset) + " or newer",
-                  std::to_string(opset.version()));
-  }
-  if (!found && proto->opset_import_size() == 0) bad("an opset_import", "none");
+  if (proto->opset_import_size() == 0) bad("an opset_import", "none");
   return proto;
 }
 

@@ -211,19 +211,6 @@ void non_max_suppression(Context& c) {
   c.out(e.concat({e.slice_axis(where, 1, 0, 2), e.unsqueeze(box, 1)}, 1));
 }
 
-// -- ai.onnx.ml ----------------------------------------------------------------------------------------------
-void array_feature_extractor(Context& c) {
-  const Value x = c.in(0);
-  if (x.rank() < 1) c.bad("rank 1 or more", str(x.type()));
-  const Value y = c.e.gather(x, c.e.flatten(c.in(1)), x.rank() - 1);
-  c.out(x.rank() == 1 ? c.e.reshape(y, {1, y.dim(0)}) : y);
-}
-
-void binarizer(Context& c) {
-  const Value x = c.in(0);
-  c.out(c.e.cast(c.e.less(c.attr_f("threshold", 0), x), x.dtype()));
-}
-
 }  // namespace
 
 void add_dynamic(Translators& t) {
@@ -231,8 +218,6 @@ void add_dynamic(Translators& t) {
   t.add("Compress", compress);
   t.add("Unique", unique);
   t.add("NonMaxSuppression", non_max_suppression);
-  t.add("ai.onnx.ml:ArrayFeatureExtractor", array_feature_extractor);
-  t.add("ai.onnx.ml:Binarizer", binarizer);
 }
 
 }  // namespace deepseek::onnx_import

@@ -77,14 +77,28 @@ std::optional<double> largest(DType t) {
 }
 
 Value cast(Context& c, DType to) {
+  Emit& e = c.e;
   Value x = c.in(0);
   if (x.dtype() == to) return x;
+  if (!is_float(x.dtype())) return e.cast(x, to);
   const auto limit = largest(to);
-  if (limit && is_float(x.dtype()) && (c.attr("saturate", 1) != 0 || to == DType::F4E2M1)) {
-    const Value wide = c.e.widen(x);
-    x = c.e.op("clamp", {wide, c.e.like(-*limit, wide), c.e.like(*limit, wide)});
+  if (limit && (c.attr("saturate", 1) != 0 || to == DType::F4E2M1)) {
+    x = e.widen(x);
+    x = e.op("clamp", {x, e.like(-*limit, x), e.like(*limit, x)});
+    if (to == DType::F4E2M1) x = e.select(e.unary("is_nan", x), 0, x);  // it has no NaN
   }
-  return c.e.cast(x, to);
+  // Floats become sub-byte integers by way of int32, whose low bits they keep.
+  if (is_integer(to) && bits(to) < 8) x = e.cast(x, DType::I32);
+  return e.cast(x, to);
+}
+
+Value bit_cast(Context& c, DType to) {
+  Emit& e = c.e;
+  Value x = c.in(0);
+  if (x.dtype() == DType::Bool) x = e.cast(x, DType::U8);
+  const DType bits_as = to == DType::Bool ? DType::U8 : to;
+  if (x.dtype() != bits_as) x = e.op("bitcast", {x}, {{"dtype", bits_as}});
+  return e.cast(x, to);
 }
 
 void where(Context& c) { c.out(c.e.select(c.in(0), c.in(1), c.in(2))); }
@@ -198,8 +212,7 @@ void add_elementwise(Translators& t) {
   t.add("Clip", clip);
   t.add("Cast", [](Context& c) { c.out(cast(c, dtype_of(c.need_attr("to")))); });
   t.add("CastLike", [](Context& c) { c.out(cast(c, c.dtype(1))); });
-  t.add("BitCast",
-        [](Context& c) { c.out(c.e.op("bitcast", {c.in(0)}, {{"dtype", dtype_of(c.need_attr("to"))}})); });
+  t.add("BitCast", [](Context& c) { c.out(bit_cast(c, dtype_of(c.need_attr("to")))); });
   t.add("Where", where);
   t.add("IsInf", is_inf);
   t.add("Swish", swish);

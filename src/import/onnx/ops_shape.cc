@@ -118,11 +118,22 @@ void split(Context& c) {
   }
   if (static_cast<int>(sizes.size()) < c.outputs())
     c.bad(std::to_string(c.outputs()) + " sizes", std::to_string(sizes.size()));
+  // Parts of a known vector are known.
+  const Known* whole = x.rank() == 1 ? c.known(0) : nullptr;
+  const auto part = [&](const Dim& from, const Dim& size) {
+    Item item(c.e.slice_axis(x, axis, from, from + size));
+    if (!whole || !from.is_static() || !size.is_static()) return item;
+    Known k(whole->dtype, {size.value()});
+    for (std::int64_t i = 0; i < size.value(); ++i)
+      k.set(static_cast<std::size_t>(i), *whole, static_cast<std::size_t>(from.value() + i));
+    item.known = std::make_shared<const Known>(std::move(k));
+    return item;
+  };
   Dim start = 0;
   for (int i = 0; i < static_cast<int>(sizes.size()); ++i) {
     const Dim& size = sizes[static_cast<std::size_t>(i)];
     if (size.is_static() && size.value() < 0) c.bad("sizes of at least 0", size.str());
-    if (c.wants(i)) c.out(i, Item(c.e.slice_axis(x, axis, start, start + size)));
+    if (c.wants(i)) c.out(i, part(start, size));
     start = start + size;
   }
   if (start.is_static() && extent.is_static() && !(start == extent))
