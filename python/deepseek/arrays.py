@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deepseek._core import Array
 from deepseek.errors import invalid
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # deepseek's name: ml_dtypes' name, and NumPy's type of the same size in which the border carries it.
 NARROW: dict[str, tuple[str, str]] = {

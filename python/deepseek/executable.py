@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from deepseek import _core
 from deepseek.arrays import NARROW, cast_to, to_numpy
 from deepseek.errors import invalid
 from deepseek.tensor import Tensor
 
-Results = npt.NDArray[Any] | Tensor | tuple[npt.NDArray[Any] | Tensor, ...]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Results: TypeAlias = "npt.NDArray[Any] | Tensor | tuple[npt.NDArray[Any] | Tensor, ...]"
 
 
 class Executable:

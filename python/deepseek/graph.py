@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,7 @@ class Graph(_core.Graph):
 
 def _attribute(op: str, key: str, value: Any) -> Any:
     """An attribute in the form that the C++ side takes."""
-    kind = _KINDS.get((op, key))
+    kind = _kinds(op).get(key)
     if value is None or kind is None:
         return value
     if kind == "dtype":
@@ -84,7 +85,10 @@ def _attribute(op: str, key: str, value: Any) -> Any:
     return value
 
 
-_KINDS = {(op.name, attr.name): attr.kind for op in _core.op_table() for attr in op.attrs}
+@functools.cache
+def _kinds(op: str) -> dict[str, str]:
+    """Kinds of the op's attributes; none for an op that is not there, which is refused elsewhere."""
+    return {attr.name: attr.kind for attr in _core.op_info(op).attrs} if op in _core.op_names() else {}
 
 
 def python_name(name: str) -> str:
@@ -153,20 +157,23 @@ def _method(op: _core.Op) -> Callable[..., Result]:
 
 
 class _Method:
-    """An op as an attribute of Graph; its signature is made when someone asks."""
+    """An op as an attribute of Graph, made into a function when it is first asked for."""
 
-    def __init__(self, op: _core.Op) -> None:
+    def __init__(self, op: str) -> None:
         self.op = op
-        self.call = _method(op)
+
+    @functools.cached_property
+    def call(self) -> Callable[..., Result]:
+        return _method(_core.op_info(self.op))
 
     def __get__(self, graph: Graph | None, owner: type) -> Any:
         if graph is not None:
             return self.call.__get__(graph, owner)
         if not hasattr(self.call, "__signature__"):
-            self.call.__signature__ = signature(self.op)  # type: ignore[attr-defined]
+            self.call.__signature__ = signature(_core.op_info(self.op))  # type: ignore[attr-defined]
         return self.call
 
 
-for _op in _core.op_table():
-    if not hasattr(Graph, python_name(_op.name)):
-        setattr(Graph, python_name(_op.name), _Method(_op))
+for _op in _core.op_names():
+    if not hasattr(Graph, python_name(_op)):
+        setattr(Graph, python_name(_op), _Method(_op))

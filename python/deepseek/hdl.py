@@ -25,7 +25,7 @@ from deepseek.tensor import Tensor
 
 _KEPT = 512  # compiled ops that are remembered
 _compiled: OrderedDict[Any, Executable] = OrderedDict()
-_ops = {python_name(op.name): op for op in _core.op_table()}
+_ops = {python_name(name): name for name in _core.op_names()}
 _functions: dict[str, Callable[..., Any]] = {}
 
 
@@ -120,7 +120,7 @@ def __getattr__(name: str) -> Any:
     if name not in _functions:
         if name not in _ops:
             raise AttributeError(f"deepseek.hdl has no op {name!r}")
-        _functions[name] = _function(_ops[name])
+        _functions[name] = _function(_core.op_info(_ops[name]))
     return _functions[name]
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from deepseek._core import Array, OnnxProgram
 from deepseek.arrays import cast_to
 from deepseek.compiler import compile_graph
 from deepseek.errors import invalid
 from deepseek.executable import Executable, Results
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _KEPT = 32  # executables that one model remembers
 

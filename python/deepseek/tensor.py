@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deepseek._core import Array
 from deepseek.arrays import as_numpy, dtype_name, numpy_dtype, to_array, to_numpy
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # What print shows in full; longer arrays are shortened as NumPy does.
 _SHOWN = 1000

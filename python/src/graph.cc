@@ -151,6 +151,12 @@ void bind_table(nb::module_& m) {
       .def_ro("inputs", &OpInfo::inputs)
       .def_ro("attrs", &OpInfo::attrs)
       .def_ro("differentiable", &OpInfo::differentiable);
+  m.def("op_names", [] {
+    std::vector<std::string> names;
+    for (const OpInfo& i : op_infos()) names.push_back(i.name);
+    return names;
+  });
+  m.def("op_info", [](const std::string& op) { return info_of(op, ""); }, nb::arg("op"));
   m.def("op_table", [] { return op_infos(); }, "Every op, by name.");
 }
 
