@@ -3,12 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-
 #include "loops/interpreter.h"
 #include "support/gemm_program.h"
+#include "support/ptxas.h"
 
 namespace deepseek {
 namespace {
@@ -16,22 +13,6 @@ namespace {
 using namespace loops;
 
 constexpr const char* kArchitecture = "sm_80";
-
-// ptxas of the PATH, or the one that DEEPSEEK_PTXAS names; empty without one.
-std::string find_ptxas() {
-  if (const char* named = std::getenv("DEEPSEEK_PTXAS")) return named;
-  return std::system("command -v ptxas > /dev/null") == 0 ? "ptxas" : "";
-}
-
-void expect_assembles(const std::string& ptx, const std::string& name) {
-  const std::string ptxas = find_ptxas();
-  if (ptxas.empty()) return;
-  const auto file = std::filesystem::temp_directory_path() / (name + std::to_string(getpid()) + ".ptx");
-  std::ofstream(file) << ptx;
-  EXPECT_EQ(std::system((ptxas + " -arch=" + kArchitecture + " -o /dev/null " + file.string()).c_str()), 0)
-      << ptx;
-  std::filesystem::remove(file);
-}
 
 Program elementwise() {
   const Expr n = symbol("n");
@@ -110,7 +91,7 @@ TEST(Ptx, ElementwiseProgram) {
   EXPECT_NE(ptx.find(".reqntid 256"), std::string::npos) << ptx;
   EXPECT_EQ(ptx.find("call"), std::string::npos) << ptx;
   EXPECT_EQ(evaluate(gpu_grid(p)[0][0], p.symbols, std::vector<std::int64_t>{1000}), 4);
-  expect_assembles(ptx, "elementwise");
+  testing::expect_assembles(ptx, kArchitecture);
 }
 
 TEST(Ptx, GemmThroughSharedMemory) {
@@ -122,13 +103,13 @@ TEST(Ptx, GemmThroughSharedMemory) {
   EXPECT_EQ(ptx.find(".local"), std::string::npos) << "tiles stay in registers\n" << ptx;
   EXPECT_EQ(gpu_grid(p)[0][0].int_value(), 8);
   EXPECT_EQ(gpu_grid(p)[0][1].int_value(), 8);
-  expect_assembles(ptx, "gemm");
+  testing::expect_assembles(ptx, kArchitecture);
 }
 
 TEST(Ptx, PhasesOfAProgramWithoutThreads) {
   const std::string ptx = emit_ptx(testing::gemm_program({20, 20, 20}, 4, 4), kArchitecture);
   EXPECT_NE(ptx.find(".entry gemm_phase0"), std::string::npos) << ptx;
-  expect_assembles(ptx, "tiles");
+  testing::expect_assembles(ptx, kArchitecture);
 }
 
 }  // namespace
