@@ -1,17 +1,18 @@
 """Coefficients of the loop functions in src/loops/math*.cc: `python tools/minimax.py [NAME ...]` prints them.
 
-Polynomials come from the Remez exchange, rational functions from iterated weighted least squares that flattens
-the error (Sanathanan-Koerner with Lawson weights), both in 50 digits. The error printed is relative to the
-function that the coefficients serve.
+Polynomials come from the Remez exchange, rational functions from iterated weighted least squares that
+flattens the error (Sanathanan-Koerner with Lawson weights), both in 50 digits. The error printed is relative
+to the function that the coefficients serve.
 """
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import mpmath as mp
 
 mp.mp.dps = 50
-Number = mp.mpf
+Number = Any  # mpmath has no types
 Function = Callable[[Number], Number]
 
 
@@ -86,7 +87,8 @@ def rational(
         q = [mp.mpf(1)] + [solution[top + k] for k in range(1, bottom + 1)]
         bottoms = [evaluate(q, x) for x in points]
         errors = [
-            abs(w * (v - evaluate(p, x) / d)) for x, v, w, d in zip(points, values, weights, bottoms, strict=True)
+            abs(w * (v - evaluate(p, x) / d))
+            for x, v, w, d in zip(points, values, weights, bottoms, strict=True)
         ]
         worst = max(errors)
         if worst < best[2]:
@@ -217,7 +219,14 @@ FITS: dict[str, Callable[[], None]] = {
         11,
     ),
     "tanh32": lambda: fit_rational(
-        "tanh32", at_root(lambda x: mp.tanh(x) / x), at_root(lambda x: x / mp.tanh(x)), 1e-6, 9.02**2, 6, 3, True
+        "tanh32",
+        at_root(lambda x: mp.tanh(x) / x),
+        at_root(lambda x: x / mp.tanh(x)),
+        1e-6,
+        9.02**2,
+        6,
+        3,
+        True,
     ),
     "erf32": lambda: fit_rational(
         "erf32", at_root(lambda x: mp.erf(x) / x), at_root(lambda x: x / mp.erf(x)), 1e-6, 3.92**2, 5, 5, True
@@ -234,9 +243,7 @@ FITS: dict[str, Callable[[], None]] = {
         0.81,
         20,
     ),
-    "lgamma64": lambda: fit_rational(
-        "lgamma64", lgamma_core, lambda x: 1 / lgamma_core(x), 1.5, 8.0, 9, 8
-    ),
+    "lgamma64": lambda: fit_rational("lgamma64", lgamma_core, lambda x: 1 / lgamma_core(x), 1.5, 8.0, 9, 8),
     "digamma64": lambda: fit_rational(
         "digamma64", digamma_core, lambda x: 1 / digamma_core(x), 1.0, 9.0, 8, 9
     ),

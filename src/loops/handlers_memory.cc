@@ -5,6 +5,7 @@
 #include "deepseek/error.h"
 #include "loops/bytecode.h"
 #include "loops/convert.h"
+#include "loops/semantics.h"
 
 namespace deepseek::loops {
 namespace {
@@ -183,46 +184,57 @@ const Instruction* set_tile(const Instruction* i, Register* r, Frame& f) {
   return i + 1;
 }
 
+template <class C, class T>
+C widened(Register r) {
+  return static_cast<C>(r.get<T>());  // NOLINT(bugprone-signed-char-misuse): a number, not a character
+}
+
 template <class C, class A, class B>
 const Instruction* mma(const Instruction* i, Register*, Frame& f) {
   const std::int64_t rows = f.code->tiles[i->to].rows, cols = f.code->tiles[i->to].cols,
                      depth = f.code->tiles[i->a].cols;
   std::vector<C> right(static_cast<std::size_t>(depth * cols));
   for (std::int64_t k = 0; k < depth * cols; ++k)
-    right[static_cast<std::size_t>(k)] = static_cast<C>(f.tiles[i->b][static_cast<std::size_t>(k)].get<B>());
+    right[static_cast<std::size_t>(k)] = widened<C, B>(f.tiles[i->b][static_cast<std::size_t>(k)]);
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t k = 0; k < depth; ++k) {
-      const C left = static_cast<C>(f.tiles[i->a][static_cast<std::size_t>(m * depth + k)].get<A>());
+      const C left = widened<C, A>(f.tiles[i->a][static_cast<std::size_t>(m * depth + k)]);
       Register* to = &f.tiles[i->to][static_cast<std::size_t>(m * cols)];
       const C* row = &right[static_cast<std::size_t>(k * cols)];
-      for (std::int64_t n = 0; n < cols; ++n) to[n].set(static_cast<C>(to[n].get<C>() + left * row[n]));
+      for (std::int64_t n = 0; n < cols; ++n)
+        to[n].set(semantics::add(to[n].get<C>(), semantics::mul(left, row[n])));
     }
   }
   return i + 1;
 }
 
+template <class C, class A>
+Handler mma_with(DType b) {
+  switch (b) {
+    case DType::F64:
+      return mma<C, A, double>;
+    case DType::I8:
+      return mma<C, A, std::int8_t>;
+    case DType::U8:
+      return mma<C, A, std::uint8_t>;
+    default:
+      break;
+  }
+  return is_float(b) ? mma<C, A, float> : mma<C, A, std::int32_t>;
+}
 template <class C>
 Handler mma_of(DType a, DType b) {
-  const auto right = [b]<class A>(A) -> Handler {
-    if (is_float(b)) return b == DType::F64 ? mma<C, A, double> : mma<C, A, float>;
-    switch (b) {
-      case DType::I8:
-        return mma<C, A, std::int8_t>;
-      case DType::U8:
-        return mma<C, A, std::uint8_t>;
-      default:
-        return mma<C, A, std::int32_t>;
-    }
-  };
-  if (is_float(a)) return a == DType::F64 ? right(double()) : right(float());
   switch (a) {
+    case DType::F64:
+      return mma_with<C, double>(b);
     case DType::I8:
-      return right(std::int8_t());
+      return mma_with<C, std::int8_t>(b);
     case DType::U8:
-      return right(std::uint8_t());
+      return mma_with<C, std::uint8_t>(b);
     default:
-      return right(std::int32_t());
+      break;
   }
+  return is_float(a) ? mma_with<C, float>(b) : mma_with<C, std::int32_t>(b);
 }
 
 // -- asynchronous copies -----------------------------------------------------------------------------------------

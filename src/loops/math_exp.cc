@@ -1,15 +1,17 @@
 // Exponential, logarithm, power and the hyperbolic functions.
+#include <numbers>
+
 #include "loops/math_functions.h"
 
 namespace deepseek::loops::math {
 namespace {
 
-constexpr double kLog2E = 0x1.71547652b82fep+0;
+constexpr double kLog2E = std::numbers::log2e;
 // ln 2 in two parts: for fma (all bits), and with 20 zero bits at the end of the first, for exact products.
-constexpr double kLn2 = 0x1.62e42fefa39efp-1, kLn2Rest = 0x1.abc9e3b39803fp-56;
-constexpr double kLn2Short = 0x1.62e42fefp-1, kLn2ShortRest = 0x1.473de6af278edp-34;
-constexpr double kLn2F32 = 0x1.62e43p-1, kLn2RestF32 = -0x1.05c61p-29;
-constexpr double kLn2ShortF32 = 0x1.62e4p-1, kLn2ShortRestF32 = 0x1.7f7d1cp-20;
+constexpr double kLn2 = std::numbers::ln2, kLn2Rest = 0x1.abc9e3b39803fp-56;
+constexpr double kLn2Short = 0x1.62e42fefp0 / 2, kLn2ShortRest = 0x1.473de6af278edp-34;
+constexpr double kLn2F32 = 0x1.62e43p0 / 2, kLn2RestF32 = -0x1.05c61p-29;
+constexpr double kLn2ShortF32 = 0x1.62e4p0 / 2, kLn2ShortRestF32 = 0x1.7f7d1cp-20;
 
 constexpr std::array kExpTail = {5.000000000000010805e-1, 1.666666666666640814e-1, 4.166666666652832205e-2,
                                  8.333333333496688275e-3, 1.388888894418394996e-3, 1.984126950310499539e-4,
@@ -68,7 +70,7 @@ Normal normalize(const Expr& x) {
   const Expr tiny = x < (wide ? 0x1p-1022 : 0x1p-126);
   const int shift = wide ? 54 : 25;
   return {select(tiny, x * (wide ? 0x1p54 : 0x1p25), x),
-          select(tiny, constant(x.type(), double(shift)), zero(x.type()))};
+          select(tiny, constant(x.type(), static_cast<double>(shift)), zero(x.type()))};
 }
 
 // The values of log that no arithmetic gives, around `regular`, with x + offset its argument.

@@ -1,4 +1,6 @@
 // Error function, gamma function and remainders.
+#include <numbers>
+
 #include "loops/math_functions.h"
 
 namespace deepseek::loops::math {
@@ -112,7 +114,7 @@ Expr erfc64(const Expr& x) {
 Expr lgamma64(const Expr& x) {
   const Expr negative = x < 0;
   const Expr positive = lgamma_positive(select(negative, f64(1) - x, abs(x)));
-  constexpr double inverse_pi = 0x1.45f306dc9c883p-2;
+  constexpr double inverse_pi = std::numbers::inv_pi;
   const Expr sine = select(x > -0x1p-60, abs(x), abs(sincos_pi(x).sin) * inverse_pi);
   const Expr reflected = -log64(sine) - positive;
   // From 2^50 down every number is an integer, or so near to one that the result overflows its meaning.
@@ -125,7 +127,7 @@ Expr digamma64(const Expr& x) {
   const Expr negative = x < 0;
   const Expr positive = digamma_positive(select(negative, f64(1) - x, x));
   const SinCos v = sincos_pi(x);
-  constexpr double pi = 0x1.921fb54442d18p+1;
+  constexpr double pi = std::numbers::pi;
   const Expr reflected = positive - v.cos * pi / v.sin;
   const Expr pole = negative && (trunc(x) == x || x <= -0x1p50);
   return select(pole, kNan, select(negative, reflected, positive));

@@ -167,8 +167,8 @@ TEST(Interpreter, CheckingShufflesLanes) {
 TEST(Interpreter, ThreadsMeetAtBarriers) {
   // Each block reverses its part through shared memory.
   Harness h;
-  constexpr int kThreads = 8, kBlocks = 3;
-  const Buffer x = h.param("x", DType::I32, kThreads * kBlocks, Access::ReadWrite);
+  constexpr std::int64_t kThreads = 8, kBlocks = 3;
+  const Buffer x = h.param("x", DType::I32, Expr(kThreads * kBlocks), Access::ReadWrite);
   const Buffer s = make_buffer("s", DType::I32, Space::Shared, kThreads);
   const Var b = loop_var("b", kBlocks), t = loop_var("t", kThreads);
   const Expr at = var(b) * kThreads + var(t);
@@ -177,7 +177,7 @@ TEST(Interpreter, ThreadsMeetAtBarriers) {
       block({stmt(Alloc{s}), loop(t, kThreads, LoopKind::Thread,
                                   block({stmt(Store{s, var(t), load(x, at), {}}), stmt(Barrier{}),
                                          stmt(Store{x, at, load(s, Expr(kThreads - 1) - var(t)), {}})}))}));
-  std::vector<std::int32_t> v(kThreads * kBlocks);
+  std::vector<std::int32_t> v(std::size_t{kThreads * kBlocks});
   std::iota(v.begin(), v.end(), 0);
   EXPECT_EQ(h.run({v.data()}), 0);
   EXPECT_EQ(v[0], 7);
@@ -200,9 +200,8 @@ TEST(Interpreter, NestedThreadLoopsShareTheBarrier) {
            block({stmt(Alloc{s}), loop(ty, 3, LoopKind::Thread, loop(tx, 4, LoopKind::Thread, body))}));
   std::vector<std::int32_t> v(12), expected(12), once(12);
   std::iota(v.begin(), v.end(), 0);
-  for (int i = 0; i < 12; ++i) once[static_cast<std::size_t>(i % 4 * 3 + i / 4)] = i;
-  for (int i = 0; i < 12; ++i)
-    expected[static_cast<std::size_t>(i % 4 * 3 + i / 4)] = once[static_cast<std::size_t>(i)];
+  for (std::size_t i = 0; i < 12; ++i) once[i % 4 * 3 + i / 4] = v[i];
+  for (std::size_t i = 0; i < 12; ++i) expected[i % 4 * 3 + i / 4] = once[i];
   EXPECT_EQ(h.run({v.data()}), 0);
   EXPECT_EQ(v, expected);
 }
@@ -224,12 +223,11 @@ TEST(Interpreter, TilesMultiply) {
   std::iota(av.begin(), av.end(), 0.F);
   std::iota(bv.begin(), bv.end(), -3.F);
   EXPECT_EQ(h.run({av.data(), bv.data(), out.data()}), 0);
-  for (int r = 0; r < 5; ++r)
-    for (int c = 0; c < 4; ++c) {
+  for (std::size_t r = 0; r < 5; ++r)
+    for (std::size_t c = 0; c < 4; ++c) {
       float sum = 1;
-      for (int k = 0; k < 3; ++k)
-        sum += av[static_cast<std::size_t>(r * 3 + k)] * bv[static_cast<std::size_t>(k * 4 + c)];
-      EXPECT_EQ(out[static_cast<std::size_t>(r * 4 + c)], sum * 2);
+      for (std::size_t k = 0; k < 3; ++k) sum += av[r * 3 + k] * bv[k * 4 + c];
+      EXPECT_EQ(out[r * 4 + c], sum * 2);
     }
 }
 

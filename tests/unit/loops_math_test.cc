@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numbers>
 #include <random>
 
 #include "loops/interpreter.h"
@@ -68,7 +69,7 @@ Real units(T got, Real wanted, Real least_magnitude = 0) {
   constexpr int digits = std::numeric_limits<T>::digits;
   const int e = std::max(std::ilogb(std::max(std::fabs(wanted), least_magnitude)),
                          std::numeric_limits<T>::min_exponent - 1);
-  return std::fabs(static_cast<Real>(got) - wanted) / std::ldexp(Real(1), e - digits + 1);
+  return std::fabs(static_cast<Real>(got) - wanted) / std::ldexp(1.0L, e - digits + 1);
 }
 
 // Half spread evenly over [a, b], half over the exponents of that range.
@@ -118,12 +119,15 @@ Real lgamma_positive(Real x) {
 }
 // As semantics::digamma, in long double.
 Real digamma(Real x) {
-  if (x == 0) return std::copysign(Real(INFINITY), -x);
+  if (x == 0) return std::copysign(std::numeric_limits<Real>::infinity(), -x);
   if (x == -INFINITY || (x < 0 && std::floor(x) == x)) return NAN;
-  constexpr Real pi = 3.14159265358979323846264338327950288L;
+  constexpr Real pi = std::numbers::pi_v<Real>;
   if (x < 0) return digamma(1 - x) - pi / std::tan(pi * (x - std::round(x)));
   Real r = 0;
-  for (; x < 20; x += 1) r -= 1 / x;
+  while (x < 20) {
+    r -= 1 / x;
+    x += 1;
+  }
   const Real s = 1 / (x * x);
   const Real series =
       s *
