@@ -23,6 +23,7 @@
 
 #include "loops/ir.h"
 #include "targets/llvm/accumulator.h"
+#include "targets/llvm/congruence.h"
 #include "targets/llvm/machine.h"
 #include "targets/llvm/scratch.h"
 #include "targets/llvm/tile_state.h"
@@ -34,7 +35,7 @@ struct Val {
   llvm::Value* v = nullptr;
   Shape shape = Shape::Uniform;
   std::int64_t stride = 0;  // of Linear
-  std::int64_t align = 1;   // lane 0 of an index is a multiple of this; 0: it is zero
+  Congruence known = {};    // of an I64, in lane 0
 
   bool uniform() const { return shape == Shape::Uniform; }
   bool contiguous() const { return shape == Shape::Linear && stride == 1; }
@@ -82,6 +83,7 @@ class Emitter {
   Val emit_select(DType t, const Val& c, const Val& x, const Val& y);
   // Index arithmetic on Uniform and Linear values; an empty result means that the vectors are needed.
   Val linear_binary(const loops::Expr& e, const Val& x, const Val& y);
+  Val linear_divide(loops::Op op, const Val& x, const Val& y);
   Val linear_compare(loops::Op op, const Val& x, const Val& y);
 
   // values.cc

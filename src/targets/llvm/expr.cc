@@ -51,7 +51,7 @@ Val Emitter::emit_constant(const loops::ExprNode& e) {
   llvm::Type* t = type(e.type);
   if (const auto* i = std::get_if<std::int64_t>(&e.value))
     return {ConstantInt::get(t, static_cast<std::uint64_t>(*i), true), Shape::Uniform, 0,
-            *i == INT64_MIN ? 1 : std::abs(*i)};
+            Congruence::exactly(*i)};
   const double d = std::get<double>(e.value);
   if (t->isIntegerTy()) return {ConstantInt::get(t, loops::encode_narrow(e.type, static_cast<float>(d)))};
   return {ConstantFP::get(t, d)};
@@ -112,7 +112,7 @@ Val Emitter::emit_new(const Expr& e) {
 
 Val Emitter::emit_unary(Op op, DType t, const Val& x) {
   if (op == Op::Neg && x.shape == Shape::Linear)
-    return {b_.CreateNeg(x.v), Shape::Linear, -x.stride, x.align};
+    return {b_.CreateNeg(x.v), Shape::Linear, -x.stride, Congruence::exactly(0) - x.known};
   const std::array args{x};
   return apply(args, [&](auto v) { return unary(op, t, v[0]); });
 }
@@ -150,42 +150,51 @@ Val Emitter::emit_binary(const Expr& e, const Val& x, const Val& y) {
 Val Emitter::linear_binary(const Expr& e, const Val& x, const Val& y) {
   if (x.shape == Shape::Varying || y.shape == Shape::Varying) return {};
   const bool uniform = x.uniform() && y.uniform();
-  const auto make = [](llvm::Value* v, std::int64_t stride, std::int64_t align) {
-    return Val{v, stride == 0 ? Shape::Uniform : Shape::Linear, stride, align};
+  const auto make = [](llvm::Value* v, std::int64_t stride, Congruence known) {
+    return Val{v, stride == 0 ? Shape::Uniform : Shape::Linear, stride, known};
   };
   switch (e->op) {
     case Op::Add:
-      return make(b_.CreateAdd(x.v, y.v), x.stride + y.stride, std::gcd(x.align, y.align));
+      return make(b_.CreateAdd(x.v, y.v), x.stride + y.stride, x.known + y.known);
     case Op::Sub:
-      return make(b_.CreateSub(x.v, y.v), x.stride - y.stride, std::gcd(x.align, y.align));
+      return make(b_.CreateSub(x.v, y.v), x.stride - y.stride, x.known - y.known);
     case Op::Mul: {
-      const std::int64_t align = x.align < (1 << 30) && y.align < (1 << 30) ? x.align * y.align : 1;
-      if (uniform) return make(b_.CreateMul(x.v, y.v), 0, align);
+      if (uniform) return make(b_.CreateMul(x.v, y.v), 0, x.known * y.known);
       if (const auto c = constant_int(y.v); c && y.uniform())
-        return make(b_.CreateMul(x.v, y.v), x.stride * *c, align);
+        return make(b_.CreateMul(x.v, y.v), x.stride * *c, x.known * y.known);
       if (const auto c = constant_int(x.v); c && x.uniform())
-        return make(b_.CreateMul(x.v, y.v), y.stride * *c, align);
+        return make(b_.CreateMul(x.v, y.v), y.stride * *c, x.known * y.known);
       return {};
     }
     case Op::FloorDiv:
-    case Op::Mod: {
-      const auto c = constant_int(y.v);
-      if (uniform || !y.uniform() || !c || *c <= 0) return {};
-      const bool quotient = e->op == Op::FloorDiv;
-      const std::int64_t g = std::gcd(x.align, *c), span = x.stride * (lanes_ - 1);
-      if (x.stride % *c == 0) {  // each lane is a whole number of divisors further
-        llvm::Value* v = divide(e->op, true, x.v, y.v);
-        return quotient ? make(v, x.stride / *c, 1) : make(v, 0, g);
-      }
-      if (x.stride > 0 && span < g) {  // all lanes lie between two multiples of the divisor
-        llvm::Value* v = divide(e->op, true, x.v, y.v);
-        return quotient ? make(v, 0, 1) : make(v, x.stride, g);
-      }
-      return {};
-    }
+    case Op::Mod:
+      return linear_divide(e->op, x, y);
     default:
       return {};
   }
+}
+
+// x // c and x % c for a constant c. The lanes of x lie at known + l*stride modulo g.
+Val Emitter::linear_divide(Op op, const Val& x, const Val& y) {
+  const auto c = constant_int(y.v);
+  if (!y.uniform() || !c || *c <= 0) return {};
+  const auto [g, first] = x.known.modulo(*c);
+  const std::int64_t last = first + x.stride * (lanes_ - 1);
+  const bool quotient = op == Op::FloorDiv, whole_strides = x.stride % *c == 0;
+  // Each lane must be a whole number of divisors further, or all must lie between two multiples of g.
+  if (!whole_strides && (x.stride < 0 || last >= g)) return {};
+  const std::int64_t stride = quotient ? x.stride / *c : whole_strides ? 0 : x.stride;
+  llvm::Value* v = nullptr;
+  if (!quotient && g == *c)
+    v = i64(first);
+  else if (quotient && g == *c)  // exact: what neighbours share becomes one division
+    v = divide(op, true, b_.CreateSub(x.v, i64(first)), y.v);
+  else if (x.uniform())
+    return {};
+  else
+    v = divide(op, true, x.v, y.v);
+  return {v, stride == 0 ? Shape::Uniform : Shape::Linear, stride,
+          quotient ? Congruence{} : Congruence::of(g, first)};
 }
 
 Val Emitter::emit_compare(Op op, DType t, const Val& x, const Val& y) {

@@ -175,7 +175,7 @@ void Emitter::emit_for(const loops::For& s) {
       const auto n = s.extent.int_value();
       check(n.has_value(), "codegen: an Unrolled loop of constant extent");
       for (std::int64_t i = 0; i < *n; ++i) {
-        vars_[s.var.get()] = {i64(i), Shape::Uniform, 0, i};
+        vars_[s.var.get()] = {i64(i), Shape::Uniform, 0, Congruence::exactly(i)};
         emit(s.body);
       }
       return;
@@ -201,18 +201,20 @@ void Emitter::emit_for(const loops::For& s) {
 
 void Emitter::emit_serial(const loops::For& s) {
   llvm::Value* n = emit_scalar(s.extent);
-  const auto step = [&](llvm::Value* i) {
-    vars_[s.var.get()] = {i};
+  const auto step = [&](llvm::Value* i, Congruence known) {
+    const auto* c = llvm::dyn_cast<ConstantInt>(i);
+    vars_[s.var.get()] = {i, Shape::Uniform, 0, c ? Congruence::exactly(c->getSExtValue()) : known};
     emit(s.body);
   };
   const auto settled = [&](llvm::Value* i) {
-    step(i);
+    step(i, {});
     settle_tiles();
   };
   if (!multiplies_tiles(s.body)) return loop(i64(0), n, 1, false, settled);
   llvm::Value* whole = b_.CreateAnd(n, i64(-kTileUnroll));
   loop(i64(0), whole, kTileUnroll, false, [&](llvm::Value* i) {
-    for (std::int64_t u = 0; u < kTileUnroll; ++u) step(b_.CreateAdd(i, i64(u)));
+    for (std::int64_t u = 0; u < kTileUnroll; ++u)
+      step(b_.CreateAdd(i, i64(u)), Congruence::of(kTileUnroll, u));
     settle_tiles();
   });
   loop(whole, n, 1, false, settled);

@@ -90,7 +90,7 @@ void Emitter::load_tile_elements(TileState& t) {
         Val index{b_.CreateMul(p.col_stride, i64(first))};
         if (t.width > 1) {
           if (stride && stride->getSExtValue() != 0)
-            index = {index.v, Shape::Linear, stride->getSExtValue(), 1};
+            index = {index.v, Shape::Linear, stride->getSExtValue()};
           else if (!stride)
             index = {
                 b_.CreateMul(b_.CreateAdd(vec({i64(first)}), iota(b_.getInt64Ty())), vec({p.col_stride})),
@@ -98,9 +98,8 @@ void Emitter::load_tile_elements(TileState& t) {
         }
         Val valid;
         if (!full_cols)
-          valid =
-              emit_compare(loops::Op::Lt, DType::I64,
-                           {i64(first), t.width > 1 ? Shape::Linear : Shape::Uniform, 1, 1}, {p.valid_cols});
+          valid = emit_compare(loops::Op::Lt, DType::I64,
+                               {i64(first), t.width > 1 ? Shape::Linear : Shape::Uniform, 1}, {p.valid_cols});
         if (row_valid) {
           const std::array both{valid.v ? valid : Val{b_.getTrue()}, Val{row_valid}};
           valid = apply(both, [&](auto v) { return b_.CreateAnd(v[0], v[1]); });
@@ -180,9 +179,9 @@ void Emitter::emit_tile_map(const loops::TileMap& s) {
 void Emitter::bind_element(TileState& t, const loops::Var& i, const loops::Var& j, const loops::Var& x,
                            std::int64_t row, std::int64_t vector) {
   llvm::AllocaInst* slot = t.slots[t.slot(row, vector)];
-  vars_[i.get()] = {i64(row), Shape::Uniform, 0, row};
+  vars_[i.get()] = {i64(row), Shape::Uniform, 0, Congruence::exactly(row)};
   vars_[j.get()] = {i64(vector * t.width), t.width > 1 ? Shape::Linear : Shape::Uniform, t.width > 1,
-                    vector * t.width};
+                    Congruence::exactly(vector * t.width)};
   vars_[x.get()] = {b_.CreateLoad(slot->getAllocatedType(), slot),
                     t.width > 1 ? Shape::Varying : Shape::Uniform};
 }

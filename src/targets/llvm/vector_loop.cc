@@ -173,7 +173,7 @@ void Emitter::emit_vector(const loops::For& s) {
     accumulators_[a.key] = &a;
   }
   const auto step = [&](llvm::Value* base) {
-    vars_[s.var.get()] = {base, Shape::Linear, 1, lanes};
+    vars_[s.var.get()] = {base, Shape::Linear, 1, Congruence::of(lanes, 0)};
     emit(s.body);
   };
   const auto whole = [&](llvm::Value* from, std::int64_t size) {
