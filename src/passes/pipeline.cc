@@ -6,9 +6,9 @@ namespace deepseek {
 
 namespace {
 constexpr Pass kPipeline[] = {
-    {"decompose", decompose, true},        {"canonicalize", canonicalize, true},
-    {"simplify", simplify, false},         {"channels_last", channels_last, false},
-    {"merge_common", merge_common, false},
+    {"decompose", decompose, true},    {"canonicalize", canonicalize, true},
+    {"simplify", simplify, false},     {"channels_last", channels_last, false},
+    {"move_views", move_views, false}, {"merge_common", merge_common, false},
 };
 
 std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& options) {
@@ -16,6 +16,14 @@ std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& option
   for (const Rule& r : rules)
     if (options.allows(r.name)) result.push_back(r);
   return result;
+}
+
+// What a pass leaves behind is simplified along the way.
+std::vector<Rule> with_tidying(std::span<const Rule> rules, const PassOptions& options) {
+  std::vector<Rule> all = enabled(rules, options);
+  const std::vector<Rule> tidy = enabled(simplify_rules(), options);
+  all.insert(all.end(), tidy.begin(), tidy.end());
+  return all;
 }
 }  // namespace
 
@@ -47,10 +55,11 @@ Graph simplify(const Graph& g, const PassOptions& options) {
 }
 
 Graph channels_last(const Graph& g, const PassOptions& options) {
-  std::vector<Rule> rules = enabled(layout_rules(), options);
-  const std::vector<Rule> tidy = enabled(simplify_rules(), options);
-  rules.insert(rules.end(), tidy.begin(), tidy.end());
-  return rewrite(g, rules);
+  return rewrite(g, with_tidying(layout_rules(), options));
+}
+
+Graph move_views(const Graph& g, const PassOptions& options) {
+  return rewrite(g, with_tidying(view_rules(), options));
 }
 
 }  // namespace deepseek

@@ -20,7 +20,8 @@ Graph canonicalize(const Graph& g,
                    const PassOptions& options);  // one form for each thing; what lowering relies on
 Graph simplify(const Graph& g, const PassOptions& options);  // less work, same results
 Graph channels_last(const Graph& g,
-                    const PassOptions& options);  // convolutions compute in N, spatial, C order
+                    const PassOptions& options);               // convolutions compute in N, spatial, C order
+Graph move_views(const Graph& g, const PassOptions& options);  // reshapes next to memory
 Graph merge_common(const Graph& g, const PassOptions& options);  // equal nodes become one
 
 struct Pass {
@@ -35,5 +36,6 @@ Graph run_pipeline(const Graph& g, const PassOptions& options);
 std::span<const Rule> canonical_rules();
 std::span<const Rule> simplify_rules();
 std::span<const Rule> layout_rules();
+std::span<const Rule> view_rules();
 
 }  // namespace deepseek

@@ -119,6 +119,19 @@ std::vector<Value> pad_into_conv(Graph& g, const Node& n) {
   return {g.op("conv", {x.node->in(0), n.in(1)}, attrs)};
 }
 
+// Powers that are products or roots.
+std::vector<Value> power(Graph& g, const Node& n) {
+  const Value x = n.in(0), e = n.in(1);
+  if (!e.node->is_constant() || e.node->data.numel() != 1 || !is_float(x.dtype()) ||
+      !(x.shape() == n.outputs[0].shape))
+    return {};
+  const double p = e.node->data.at(0);
+  if (p == 1) return {x};
+  if (p == 2) return {g.op("mul", {x, x})};
+  if (p == 3) return {g.op("mul", {g.op("mul", {x, x}), x})};
+  return {};
+}
+
 }  // namespace
 
 std::span<const Rule> simplify_rules() {
@@ -133,6 +146,7 @@ std::span<const Rule> simplify_rules() {
       {"identity_slice", {"slice"}, identity_slice},
       {"copy_of_no_view", {"copy"}, copy_of_no_view},
       {"implicit_broadcast", {}, implicit_broadcast},
+      {"power", {"pow"}, power},
       {"concat_of_one", {"concat"}, concat_of_one},
       {"pad_into_conv", {"conv"}, pad_into_conv},
   };
