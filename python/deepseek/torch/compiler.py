@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 import deepseek
 from deepseek.torch import report
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, Step, mark_refused, refuse, split
+from deepseek.torch.partition import Island, Step, clean, mark_refused, refuse, split
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
 from deepseek.torch.translate import Refused, translate
@@ -54,7 +54,7 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
     graph = module.graph
-    graph.eliminate_dead_code()
+    clean(graph)
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
     refused = mark_refused(graph)
     record = report.Record(kind)

@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 import deepseek
 from deepseek import Error, Executable
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, is_size, refusal
+from deepseek.torch.partition import Island, clean, is_size, refusal
 from deepseek.torch.translate import Refused, source_of, translate
 
 
@@ -36,7 +36,7 @@ def compile_module(
         exported = torch.export.export(module, tuple(example_inputs), dynamic_shapes=dynamic_shapes)
         exported = exported.run_decompositions(decompositions())
     graph = exported.graph_module.graph
-    graph.eliminate_dead_code()
+    clean(graph)
     nodes = [node for node in graph.nodes if node.op == "call_function" and not is_size(node)]
     _check(nodes)
     arguments, constants = _signature(exported)

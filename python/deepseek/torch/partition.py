@@ -39,6 +39,17 @@ FREE_VIEWS = frozenset(
 )
 
 
+# Checks of what tracing has settled and dims' binding checks again.
+STATIC_CHECKS = frozenset(
+    {
+        aten._assert_tensor_metadata.default,
+        aten._assert_scalar.default,
+        aten.sym_constrain_range.default,
+        aten.sym_constrain_range_for_size.default,
+    }
+)
+
+
 @dataclass
 class Island:
     """Nodes compiled together, the values that come in and those that others need."""
@@ -49,6 +60,14 @@ class Island:
 
 
 Step: TypeAlias = Island | fx.Node
+
+
+def clean(graph: fx.Graph) -> None:
+    """Drops what computes nothing that is needed."""
+    for node in list(graph.nodes):
+        if node.target in STATIC_CHECKS and not node.users:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
 
 
 def is_size(node: fx.Node) -> bool:
