@@ -36,6 +36,8 @@ std::optional<Value> before_reshape(Graph& g, Value v, const Shape& reshaped, co
 std::vector<Value> sink_reshape(Graph& g, const Node& n) {
   if (!n.op->pointwise() || n.op->name == "copy") return {};
   const Shape& shape = n.outputs[0].shape;
+  for (const Value& v : n.inputs)  // it joins a product as it is
+    if (v && v.shape() == shape && from_contraction(v)) return {};
   for (const Value& v : n.inputs) {
     if (!is_op(v, "reshape") || !(v.shape() == shape) || !from_contraction(v.node->in(0))) continue;
     const Value x = v.node->in(0);

@@ -1,6 +1,8 @@
 // Host arrays. See include/deepseek/tensor.h.
 #include "deepseek/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstdlib>
 
@@ -22,10 +24,20 @@ void check_dims(DType dtype, const Dims& dims) {
     throw Error(Code::InvalidArgument, "tensor", "", "a size in bytes that fits 64 bits", str(dims));
 }
 
+// Weights that stream past want few pages: from this size on memory comes in the kernel's huge pages.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kWorthHugePages = 2 * kHugePage;
+
 std::shared_ptr<void> allocate(std::size_t size) {
+  const std::size_t alignment = size >= kWorthHugePages ? kHugePage : kAlignment;
   const std::size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
-  void* p =
-      size > kAddressSpace ? nullptr : std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded);
+  void* p = size > kAddressSpace ? nullptr
+            : alignment == kHugePage
+                ? std::aligned_alloc(alignment, (size + kHugePage - 1) / kHugePage * kHugePage)
+                : std::aligned_alloc(alignment, rounded == 0 ? kAlignment : rounded);
+#ifdef MADV_HUGEPAGE
+  if (p && alignment == kHugePage) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
   if (!p)
     throw Error(Code::ResourceExhausted, "tensor", "", std::to_string(size) + " bytes of memory",
                 "none left");

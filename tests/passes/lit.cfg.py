@@ -13,6 +13,7 @@ file_check = next(
 config.name = "passes"
 config.test_format = lit.formats.ShTest(execute_external=False)
 config.suffixes = [".ds"]
+config.excludes = ["Inputs"]
 config.test_source_root = str(Path(__file__).parent)
 config.test_exec_root = str(root / "build" / "passes")
 config.substitutions.append(("%opt", str(root / "build" / "release" / "deepseek-opt")))
