@@ -41,10 +41,31 @@ def test_block(place: str, code: str, output: str | None, fragment: bool, tmp_pa
         assert run.stdout == output
 
 
+QUOTE = re.compile(r"^```cpp (\S+)\n(.*?)^```", re.M | re.S)
+QUOTES = [
+    pytest.param(match[1], match[2], id=f"{document.name}:{match[1]}:{number}")
+    for document in DOCUMENTS
+    for number, match in enumerate(QUOTE.finditer(document.read_text()))
+]
+
+
+@pytest.mark.parametrize(("source", "code"), QUOTES)
+def test_quoted_code_is_in_the_tree(source: str, code: str) -> None:
+    def words(text: str) -> str:
+        return " ".join(text.split())
+
+    assert words(code) in words((ROOT / source).read_text())
+
+
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
+    broken = [
+        link
+        for link in LINK.findall(FENCED.sub("", document.read_text()))
+        if not (document.parent / link).exists()
+    ]
     assert not broken
