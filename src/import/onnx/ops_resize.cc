@@ -10,6 +10,8 @@ namespace deepseek::onnx_import {
 
 namespace {
 
+constexpr std::int64_t kMaxExtent = 1 << 22;  // of a resized axis
+
 struct Settings {
   std::string mode = "nearest", coordinates = "half_pixel", nearest = "round_prefer_floor";
   double cubic_a = -0.75, extrapolation = 0;
@@ -227,14 +229,14 @@ void resize(Context& c) {
     AxisScale a{in.value(), 0, 0};
     if (!scales.empty()) {
       a.scale = scales[i];
-      if (!(a.scale > 0) || !(a.scale * static_cast<double>(a.in) < 1e9))
+      if (!(a.scale > 0) || !(a.scale * static_cast<double>(a.in) <= static_cast<double>(kMaxExtent)))
         c.bad("positive scales that fit", std::to_string(a.scale));
       a.out = static_cast<std::int64_t>(std::floor(static_cast<double>(a.in) * a.scale));
     } else {
       a.out = common > 0 ? static_cast<std::int64_t>(std::floor(static_cast<double>(a.in) * common + 0.5))
                          : sizes[i].value();
       a.scale = common > 0 ? common : static_cast<double>(a.out) / static_cast<double>(a.in);
-      if (a.out < 0 || a.out > (std::int64_t{1} << 31)) c.bad("sizes that fit", std::to_string(a.out));
+      if (a.out < 0 || a.out > kMaxExtent) c.bad("sizes that fit", std::to_string(a.out));
     }
     if (!roi.empty()) {
       a.roi_start = roi[i];

@@ -9,7 +9,9 @@ namespace deepseek::onnx_import {
 namespace {
 
 // Above this the matrix of a transform is larger than it is worth.
-constexpr std::int64_t kMaxLength = 1 << 13;
+constexpr std::int64_t kMaxLength = 1 << 12;
+// Elements that the frames of one signal may have together.
+constexpr std::int64_t kMaxFrames = 1 << 24;
 
 // offset + sum of a_k cos(2 pi k n / N)
 Translate cosine_window(double offset, std::vector<double> terms) {
@@ -136,6 +138,7 @@ void stft(Context& c) {
   check_length(c, length);
   if (length > extent.value()) c.bad("frames within the signal", std::to_string(length));
   const std::int64_t frames = (extent.value() - length) / hop + 1;
+  if (frames > kMaxFrames / length) c.unsupported("frames that fit", std::to_string(frames));
   Ints index;
   for (std::int64_t f = 0; f < frames; ++f)
     for (std::int64_t i = 0; i < length; ++i) index.push_back(f * hop + i);
