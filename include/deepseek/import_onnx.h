@@ -34,16 +34,28 @@ struct OnnxImportOptions {
 Graph import_onnx(std::span<const std::byte> model, const OnnxImportOptions& options = {});
 Graph import_onnx(const std::filesystem::path& path);  // model and folder of the options come from the path
 
+// What an input or output of a model is. The elements of a sequence "x" are inputs "x[0]", "x[1]" ... of the graph.
+enum class OnnxKind : std::uint8_t { Tensor, Sequence, Optional, OptionalSequence };
+
 struct OnnxInput {
   std::string name;
-  Type type;  // dtype and shape as the model declares them, symbols in place of dynamic dims
+  Type
+      type;  // dtype and shape as the model declares them, symbols in place of dynamic dims; of a sequence: its
+             // elements' dtype
+  OnnxKind kind = OnnxKind::Tensor;
+};
+
+struct OnnxOutput {
+  std::string name;
+  OnnxKind kind = OnnxKind::Tensor;
 };
 
 // A model whose graph may depend on the values of some inputs ("shape-like" inputs). Which ones is found while
 // importing; they stay inputs of the graph, and are also known while it is built. Thread-safe.
 class OnnxProgram {
  public:
-  // The value of the input of this name, or nothing. Graphs are cached by the values asked for.
+  // The value of the input of this name, or nothing: of an optional one that is absent, and of the element after a
+  // sequence's last. Graphs are cached by the values asked for.
   using Values = std::function<std::optional<Tensor>(std::string_view name)>;
 
   // Reads and checks the model; throws Error.
@@ -54,8 +66,8 @@ class OnnxProgram {
   OnnxProgram& operator=(OnnxProgram&&) noexcept;
 
   const std::vector<OnnxInput>& inputs() const;  // without those that initializers stand for
-  std::vector<std::string> outputs() const;
-  // Inputs that are known to decide shapes. It may grow when a value of one leads to a branch that asks for another.
+  std::vector<OnnxOutput> outputs() const;
+  // Inputs that are known to decide shapes, sequences and optionals among them. It may grow when a value of one leads to a branch that asks for another.
   std::vector<std::string> shape_inputs() const;
   // The graph for these values of the shape inputs, built or from the cache. With no shape inputs, `values` is
   // never called. Throws Error{InvalidArgument} when a value is needed and not given.

@@ -11,7 +11,7 @@ from deepseek._core import Array, OnnxProgram
 from deepseek.arrays import cast_to
 from deepseek.compiler import compile_graph
 from deepseek.errors import invalid
-from deepseek.executable import Executable, Results
+from deepseek.executable import Executable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +27,7 @@ def compile_onnx(
         program = OnnxProgram.read(os.fspath(model))
     else:
         program = OnnxProgram.parse(bytes(model))
-    if program.shape_inputs:
+    if program.shape_inputs or any(kind != "tensor" for kind in program.outputs.values()):
         return OnnxModel(program, options)
     return compile_graph(program.graph_for({}).graph(), options, stacklevel=4)
 
@@ -40,40 +40,70 @@ class OnnxModel:
         self._options = options
         self._executables: OrderedDict[int, tuple[Any, Executable]] = OrderedDict()
         self.inputs = {port.name: port for port in program.inputs}
+        self._kinds = program.kinds
 
     def executable_for(self, inputs: Mapping[str, Any]) -> Executable:
         """The Executable for these inputs."""
-        known = {}
-        for port in self.inputs.values():
-            value = inputs.get(port.name)
+        return self._executable_for(self._arrays(inputs))
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name.
+
+        A sequence is a list of arrays, an optional that is absent None, on both sides.
+        """
+        arrays = self._arrays(inputs)
+        executable = self._executable_for(arrays)
+        results = executable.run({name: value for name, value in arrays.items() if name in executable.inputs})
+        return {name: self._joined(name, kind, results) for name, kind in self._program.outputs.items()}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Takes the inputs in order or by name; gives one result, or a tuple of several."""
+        named = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
+        results = tuple(self.run(named).values())
+        return results[0] if len(results) == 1 else results
+
+    def _arrays(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The graph's inputs by name: the elements of a sequence "x" are "x[0]", "x[1]" and so on."""
+        for name in inputs:
+            if name not in self.inputs:
+                raise invalid("run", f"inputs named {', '.join(self.inputs) or 'nothing'}", f'"{name}"')
+        arrays = {}
+        for name, port in self.inputs.items():
+            kind, value = self._kinds[name], inputs.get(name)
+            if value is None and kind == "tensor":
+                raise invalid("run", f'an array for input "{name}"', "none")
             if value is None:
-                raise invalid("run", f'an array for input "{port.name}"', "none")
-            array = cast_to(value, port.dtype, f'input "{port.name}"')
-            known[port.name] = array if isinstance(array, Array) else Array.of(array, port.dtype)
-        made = self._program.graph_for(known)
+                continue
+            if kind in ("tensor", "optional"):
+                given = {name: value}
+            elif isinstance(value, (list, tuple)):
+                given = {f"{name}[{i}]": element for i, element in enumerate(value)}
+            else:
+                raise invalid("run", f'a list of arrays for input "{name}"', type(value).__name__)
+            for element, one in given.items():
+                array = cast_to(one, port.dtype, f'input "{element}"')
+                arrays[element] = array if isinstance(array, Array) else Array.of(array, port.dtype)
+        return arrays
+
+    def _executable_for(self, arrays: dict[str, Array]) -> Executable:
+        made = self._program.graph_for(arrays)
         found = self._executables.get(made.key)
         if found is None:
             # The graph is kept with it, so that its key stays its own.
-            found = (made, compile_graph(made.graph(), self._options, stacklevel=5))
+            found = (made, compile_graph(made.graph(), self._options, stacklevel=6))
             self._executables[made.key] = found
             if len(self._executables) > _KEPT:
                 self._executables.popitem(last=False)
         return found[1]
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
-        executable = self.executable_for(inputs)
-        names = executable.inputs
-        for name in inputs:
-            if name not in names and name not in self.inputs:
-                raise invalid("run", f"inputs named {', '.join(sorted(names))}", f'"{name}"')
-        return executable.run({name: value for name, value in inputs.items() if name in names})
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Results:
-        """Takes the inputs in order or by name; gives one array, or a tuple of several."""
-        named = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
-        executable = self.executable_for(named)
-        return executable(**{name: named[name] for name in executable.inputs})
+    @staticmethod
+    def _joined(name: str, kind: str, results: Mapping[str, npt.NDArray[Any]]) -> Any:
+        if kind in ("tensor", "optional") and (name in results or kind == "optional"):
+            return results.get(name)
+        elements = []
+        while f"{name}[{len(elements)}]" in results:
+            elements.append(results[f"{name}[{len(elements)}]"])
+        return elements
 
     def explain(self) -> str:
         """What was compiled so far."""

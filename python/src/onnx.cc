@@ -14,6 +14,20 @@ struct ImportedGraph {
   std::shared_ptr<const Graph> graph;
 };
 
+const char* kind_name(OnnxKind kind) {
+  switch (kind) {
+    case OnnxKind::Tensor:
+      return "tensor";
+    case OnnxKind::Sequence:
+      return "sequence";
+    case OnnxKind::Optional:
+      return "optional";
+    case OnnxKind::OptionalSequence:
+      return "optional_sequence";
+  }
+  return "";
+}
+
 OnnxProgram from_bytes(const nb::bytes& model, const std::string& folder) {
   OnnxImportOptions options;
   options.folder = folder;
@@ -58,7 +72,23 @@ void bind_onnx(nb::module_& m) {
                      for (const OnnxInput& i : p.inputs()) ports.push_back({i.name, i.type, Role::Argument});
                      return ports;
                    })
-      .def_prop_ro("outputs", [](const OnnxProgram& p) { return p.outputs(); })
+      .def_prop_ro(
+          "kinds",
+          [](const OnnxProgram& p) {
+            nb::dict kinds;
+            for (const OnnxInput& i : p.inputs()) kinds[i.name.c_str()] = kind_name(i.kind);
+            return kinds;
+          },
+          nb::sig("def kinds(self) -> dict[str, str]"),
+          "What each input is: tensor, sequence, optional or optional_sequence.")
+      .def_prop_ro(
+          "outputs",
+          [](const OnnxProgram& p) {
+            nb::dict kinds;
+            for (const OnnxOutput& o : p.outputs()) kinds[o.name.c_str()] = kind_name(o.kind);
+            return kinds;
+          },
+          nb::sig("def outputs(self) -> dict[str, str]"), "What each output is, in order.")
       .def_prop_ro(
           "shape_inputs", [](const OnnxProgram& p) { return p.shape_inputs(); },
           "Inputs whose values decide shapes, as far as that is known.")

@@ -194,6 +194,35 @@ TEST(OnnxImport, BranchesThatAreKnownAreTakenAndLoopsUnrolled) {
   EXPECT_EQ(ops_of(m.import()), (std::vector<std::string>{"add", "add", "add"}));
 }
 
+TEST(OnnxImport, SequencesAreInputsAndOutputsByElement) {
+  Model m;
+  m.input("x", {"2"}).output("s");
+  auto* list = m.graph().add_input();
+  list->set_name("list");
+  auto* element = list->mutable_type()->mutable_sequence_type()->mutable_elem_type()->mutable_tensor_type();
+  element->set_elem_type(TensorProto::FLOAT);
+  *m.graph().mutable_output(0)->mutable_type() = list->type();
+  m.add("SequenceInsert", {"list", "x"}, {"s"});
+  OnnxProgram program = m.program();
+  EXPECT_EQ(program.inputs().at(1).kind, OnnxKind::Sequence);
+  EXPECT_EQ(program.outputs().at(0).kind, OnnxKind::Sequence);
+  std::map<std::string, Tensor, std::less<>> given;
+  const auto graph = [&] {
+    return program.graph_for([&](std::string_view name) {
+      const auto it = given.find(name);
+      return it == given.end() ? std::nullopt : std::optional(it->second);
+    });
+  };
+  EXPECT_EQ(graph()->outputs().size(), 1u);
+  given["list[0]"] = Tensor::zeros(DType::F32, {3});
+  const auto one = graph();
+  EXPECT_EQ(one->inputs().at(1)->name, "list[0]");
+  EXPECT_EQ(one->outputs().at(1).name, "s[1]");
+  EXPECT_EQ(graph(), one);
+  given["list[0]"] = Tensor::zeros(DType::F32, {4});
+  EXPECT_NE(graph(), one);
+}
+
 TEST(OnnxImport, FunctionsOfTheModelAreInlinedWithTheirAttributes) {
   Model m;
   m.proto.add_opset_import()->set_domain("mine");

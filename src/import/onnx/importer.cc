@@ -54,6 +54,17 @@ std::string Source::label(const onnx::NodeProto& node) const {
   return name;
 }
 
+OnnxKind kind_of(const onnx::TypeProto& type) {
+  if (type.has_sequence_type()) return OnnxKind::Sequence;
+  if (!type.has_optional_type()) return OnnxKind::Tensor;
+  return type.optional_type().elem_type().has_sequence_type() ? OnnxKind::OptionalSequence
+                                                              : OnnxKind::Optional;
+}
+
+std::string element_name(const std::string& sequence, std::size_t i) {
+  return sequence + "[" + std::to_string(i) + "]";
+}
+
 std::vector<OnnxInput> Source::inputs() {
   std::unordered_set<std::string> initialised;
   for (const auto& t : model->graph().initializer()) initialised.insert(t.name());
@@ -66,14 +77,22 @@ std::vector<OnnxInput> Source::inputs() {
     };
     if (!seen.insert(v.name()).second)
       bad(Code::InvalidArgument, "a name that is not taken", "the same again");
-    if (!v.type().has_tensor_type())
-      bad(Code::Unsupported, "a tensor", v.has_type() ? "a sequence, map or optional" : "no type");
-    const auto& t = v.type().tensor_type();
-    OnnxInput input{v.name(), {}};
+    OnnxInput input{v.name(), {}, kind_of(v.type())};
+    const onnx::TypeProto* type = &v.type();
+    if (type->has_optional_type()) type = &type->optional_type().elem_type();
+    if (type->has_sequence_type()) type = &type->sequence_type().elem_type();
+    if (!type->has_tensor_type())
+      bad(Code::Unsupported, "a tensor, or a sequence or optional of tensors",
+          v.has_type() ? "a map" : "no type");
+    const auto& t = type->tensor_type();
     try {
       input.type.dtype = dtype_of(t.elem_type());
     } catch (const Error& e) {
       throw e.with_context("input", options.model + ": '" + v.name() + "'");
+    }
+    if (input.kind != OnnxKind::Tensor) {
+      result.push_back(std::move(input));
+      continue;
     }
     const auto given = options.shapes.find(v.name());
     if (given != options.shapes.end()) {
@@ -118,21 +137,48 @@ void Importer::count_nodes(std::size_t n) {
                 "at most " + std::to_string(kMaxNodes) + " nodes after unrolling", "more");
 }
 
+// A placeholder of this name; its value is known where it is wanted and given.
+Item Importer::declare(const std::string& name, const Type& type, const std::optional<Tensor>& value) {
+  Item item(graph_.placeholder(name, type.dtype, type.shape));
+  if (!value || !wanted_.contains(name)) return item;
+  if (value->dtype() != type.dtype || value->dims().size() != type.shape.size())
+    throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + name + "'", str(type),
+                std::string(deepseek::name(value->dtype())) + str(value->dims()));
+  if (auto k = Known::of(*value)) item.known = std::make_shared<const Known>(std::move(*k));
+  return item;
+}
+
 void Importer::declare_inputs(Scope& scope) {
   for (const OnnxInput& input : source_.inputs()) {
-    Item item(graph_.placeholder(input.name, input.type.dtype, input.type.shape));
-    if (wanted_.contains(input.name) && values_) {
-      if (const auto value = values_(input.name)) {
-        const bool fits =
-            value->dtype() == input.type.dtype && value->dims().size() == input.type.shape.size();
-        if (!fits)
-          throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + input.name + "'",
-                      str(input.type), std::string(name(value->dtype())) + str(value->dims()));
-        if (auto k = Known::of(*value)) item.known = std::make_shared<const Known>(std::move(*k));
-      }
+    if (input.kind == OnnxKind::Tensor) {
+      const bool wanted = wanted_.contains(input.name) && values_;
+      scope.items[input.name] = declare(input.name, input.type, wanted ? values_(input.name) : std::nullopt);
+      continue;
     }
-    scope.items[input.name] = std::move(item);
+    if (!values_) throw NeedsValues{{input.name}};
+    // Each element has the shape that came.
+    const auto given = [&](const std::string& name) -> std::optional<Item> {
+      const auto value = values_(name);
+      if (!value) return std::nullopt;
+      return declare(name, {input.type.dtype, to_shape(value->dims())}, value);
+    };
+    if (input.kind == OnnxKind::Optional) {
+      scope.items[input.name] = given(input.name).value_or(Item());
+      continue;
+    }
+    std::vector<Item> elements;
+    while (const auto item = given(element_name(input.name, elements.size()))) elements.push_back(*item);
+    const bool absent = input.kind == OnnxKind::OptionalSequence && elements.empty();
+    scope.items[input.name] = absent ? Item() : Item(std::move(elements));
   }
+}
+
+// Names a result in the graph: a tensor, or each element of a sequence.
+void Importer::give_output(const std::string& name, Item item, Scope& scope) {
+  if (item.kind == Item::Kind::Tensor) return graph_.output(name, value(item, scope));
+  if (item.kind == Item::Kind::Absent) return;
+  for (std::size_t i = 0; i < item.sequence->size(); ++i)
+    give_output(element_name(name, i), (*item.sequence)[i], scope);
 }
 
 Graph Importer::run() {
@@ -145,20 +191,22 @@ Graph Importer::run() {
                 "a sparse one");
   declare_inputs(scope);
   for (const auto& node : g.node()) run_node(node, scope);
+  bool any = false;
   for (const auto& o : g.output()) {
     const std::string where = source_.options.model + ": '" + o.name() + "'";
     graph_.set_source(where);
     try {
-      Item item = lookup(o.name(), scope);
-      if (item.kind != Item::Kind::Tensor)
-        throw Error(Code::Unsupported, "", "", "an output that is a tensor", "a sequence or optional");
-      graph_.output(o.name(), value(item, scope));
+      const Item item = lookup(o.name(), scope);
+      any = any || item.kind == Item::Kind::Tensor ||
+            (item.kind == Item::Kind::Sequence && !item.sequence->empty());
+      give_output(o.name(), item, scope);
     } catch (const Error& e) {
       throw e.with_context("output", where);
     }
   }
-  if (g.output_size() == 0)
-    throw Error(Code::InvalidArgument, "output", source_.options.model, "at least one output", "none");
+  if (!any)
+    throw Error(Code::Unsupported, "output", source_.options.model, "at least one tensor as a result",
+                "none");
   graph_.remove_dead();
   return std::move(graph_);
 }

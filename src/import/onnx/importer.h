@@ -158,6 +158,10 @@ struct Scope {
   std::unordered_map<std::string, const onnx::TensorProto*> initializers;  // not yet used
 };
 
+OnnxKind kind_of(const onnx::TypeProto& type);
+// The name that element i of a sequence at the graph's border has: "x[2]".
+std::string element_name(const std::string& sequence, std::size_t i);
+
 // What does not change between imports of one model.
 struct Source {
   std::shared_ptr<const onnx::ModelProto> model;
@@ -202,7 +206,9 @@ class Importer {
   int depth_ = 0, symbols_ = 0;
   Graph graph_;
 
+  Item declare(const std::string& name, const Type& type, const std::optional<Tensor>& value);
   void declare_inputs(Scope& scope);
+  void give_output(const std::string& name, Item item, Scope& scope);
   void run_node(const onnx::NodeProto& node, Scope& scope);
   void translate(const onnx::NodeProto& node, Scope& scope);
   void call(const onnx::FunctionProto& f, const onnx::NodeProto& node, Scope& scope);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -8,6 +9,10 @@ namespace deepseek {
 using onnx_import::Importer;
 using onnx_import::NeedsValues;
 using onnx_import::Source;
+
+namespace {
+constexpr std::size_t kKept = 64;  // graphs of one model
+}
 
 struct OnnxProgram::State {
   std::mutex mutex;
@@ -20,15 +25,33 @@ struct OnnxProgram::State {
     inputs = source.inputs();
   }
 
-  // Names, dtypes, dims and bytes of the values that are wanted.
+  static std::string describe(const std::string& name, const Tensor& t) {
+    return name + '\0' + std::string(deepseek::name(t.dtype())) + str(t.dims()) + '\0';
+  }
+
+  // Types of optionals and of the elements of sequences; types and bytes of the values that are wanted.
   std::string key(const Values& values) const {
     std::string key;
+    for (const OnnxInput& input : inputs) {
+      if (input.kind == OnnxKind::Tensor || !values) continue;
+      const bool one = input.kind == OnnxKind::Optional;
+      for (std::size_t i = 0; !one || i == 0; ++i) {
+        const std::string name = one ? input.name : onnx_import::element_name(input.name, i);
+        const auto t = values(name);
+        if (!t) break;
+        key += describe(name, *t);
+      }
+    }
     for (const std::string& name : wanted) {
+      const auto declared =
+          std::find_if(inputs.begin(), inputs.end(), [&](const OnnxInput& i) { return i.name == name; });
       const auto t = values ? values(name) : std::nullopt;
+      const bool may_lack = declared == inputs.end() || declared->kind != OnnxKind::Tensor;
+      if (!t && may_lack && values) continue;
       if (!t)
         throw Error(Code::InvalidArgument, "input", source.options.model + ": '" + name + "'",
                     "a value, because it decides a shape", "none");
-      key += name + '\0' + std::string(deepseek::name(t->dtype())) + str(t->dims()) + '\0';
+      key += describe(name, *t);
       if (t->bytes() > 0) key.append(static_cast<const char*>(t->data()), t->bytes());
     }
     return key;
@@ -41,6 +64,7 @@ struct OnnxProgram::State {
       if (it != graphs.end()) return it->second;
       try {
         auto graph = std::make_shared<const Graph>(Importer(source, values, wanted).run());
+        if (graphs.size() >= kKept) graphs.erase(graphs.begin());
         return graphs[k] = std::move(graph);
       } catch (const NeedsValues& needs) {
         wanted.insert(needs.inputs.begin(), needs.inputs.end());
@@ -83,10 +107,11 @@ OnnxProgram& OnnxProgram::operator=(OnnxProgram&&) noexcept = default;
 
 const std::vector<OnnxInput>& OnnxProgram::inputs() const { return state_->inputs; }
 
-std::vector<std::string> OnnxProgram::outputs() const {
-  std::vector<std::string> names;
-  for (const auto& o : state_->source.model->graph().output()) names.push_back(o.name());
-  return names;
+std::vector<OnnxOutput> OnnxProgram::outputs() const {
+  std::vector<OnnxOutput> result;
+  for (const auto& o : state_->source.model->graph().output())
+    result.push_back({o.name(), onnx_import::kind_of(o.type())});
+  return result;
 }
 
 std::vector<std::string> OnnxProgram::shape_inputs() const {
