@@ -1,10 +1,13 @@
 // Random programs: what LLVM makes of them equals what the interpreter gives, bit for bit (NaN is NaN, -0 is 0).
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "loops/interpreter.h"
 #include "support/compare_kernels.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
+#include "targets/llvm/object.h"
 
 namespace deepseek {
 namespace {
@@ -91,16 +94,19 @@ class LlvmRandom : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override { target_ = cpu_target(GetParam()); }
 
-  // Runs p, whose buffers all have n elements and whose only symbol is n, at several n.
+  // Runs p, whose symbols are all n, at several n.
   void compare(const Program& p, Random& r, std::initializer_list<std::int64_t> sizes, double tolerance = 0) {
     verify(p);
     const auto reference = interpret(p), kernel = target_->compile({&p, 1})[0];
     for (const std::int64_t n : sizes) {
       std::vector<std::vector<std::byte>> data;
-      for (const Param& param : p.params) data.push_back(draw_elements(r, param.buffer->dtype, n));
-      const auto want = run_kernel(*reference, p, data, {{n}});
+      const std::vector<std::int64_t> dims(p.symbols.size(), n);
+      for (const Param& param : p.params)
+        data.push_back(
+            draw_elements(r, param.buffer->dtype, evaluate(param.buffer->extent, p.symbols, dims)));
+      const auto want = run_kernel(*reference, p, data, dims);
       for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin})
-        expect_same(p, run_kernel(*kernel, p, data, {{n}}, side), want, GetParam(), tolerance);
+        expect_same(p, run_kernel(*kernel, p, data, dims, side), want, GetParam(), tolerance);
     }
   }
 
@@ -160,6 +166,136 @@ TEST_P(LlvmRandom, FunctionsWithoutInstructions) {
     const Program p{"functions", params, {"n"}, {}, stmt(For{i, n, LoopKind::Vector, block(body)})};
     compare(p, r, {100, 7}, t == DType::BF16 ? 1e-2 : t == DType::F32 ? 1e-5 : 1e-12);
   }
+}
+
+// Views of a tensor (transposed, reversed, shifted with padding, strided, repeated) by index arithmetic of all kinds.
+class Views {
+ public:
+  explicit Views(Random& r) : r_(r) {}
+
+  Program draw() {
+    static constexpr std::int64_t kDims[] = {1, 2, 3, 5, 7, 8, 14, 16, 32, 48};
+    dims_.clear();
+    for (std::size_t i = 0, rank = 1 + r_() % 3; i < rank; ++i)
+      dims_.push_back(pick(r_, kDims, std::size(kDims)));
+    std::int64_t n = 1;
+    for (const std::int64_t d : dims_) n *= d;
+    // The output is walked by a flat vector index, or by rows with the vector loop inside.
+    const std::int64_t rows = r_() % 2 == 0 ? 1 : dims_[0];
+    const Var row = loop_var("row", rows), lane = loop_var("lane", n / rows);
+    const Expr flat = var(row) * (n / rows) + var(lane);
+    std::vector<Stmt> body;
+    std::vector<Expr> coords;
+    Expr rest = flat;
+    for (std::size_t i = dims_.size(); i-- > 0;) {
+      Expr c = i == 0 ? rest : mod(rest, dims_[i]);
+      rest = floordiv(rest, dims_[i]);
+      if (r_() % 2 == 0) {
+        const Var let = make_var("c" + std::to_string(i));
+        body.push_back(stmt(Let{let, c}));
+        c = var(let);
+      }
+      coords.insert(coords.begin(), c);
+    }
+    const Buffer out = make_buffer("out", DType::I32, Space::Global, n);
+    std::vector<Param> params;
+    Expr value = constant(DType::I32, std::int64_t{1});
+    for (int operand = 0; operand < 2; ++operand)
+      value = value * Expr(constant(DType::I32, std::int64_t{31})) + view(params, coords);
+    params.push_back({out, Access::Write});
+    body.push_back(stmt(Store{out, flat, value, {}}));
+    return {
+        "views",
+        params,
+        {},
+        {},
+        stmt(For{row, rows, LoopKind::Parallel, stmt(For{lane, n / rows, LoopKind::Vector, block(body)})})};
+  }
+
+ private:
+  // An element of a new input at coordinates that derive from `coords`.
+  Expr view(std::vector<Param>& params, const std::vector<Expr>& coords) {
+    std::vector<std::size_t> order(coords.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::shuffle(order.begin(), order.end(), r_);
+    Expr index = 0, inside;
+    std::int64_t extent = 1;
+    const auto limit = [&](const Expr& condition) { inside = inside ? inside && condition : condition; };
+    for (const std::size_t axis : order) {
+      Expr c = coords[axis];
+      std::int64_t d = dims_[axis];
+      switch (r_() % 6) {
+        case 0:
+          c = Expr(d - 1) - c;
+          break;
+        case 1: {
+          const std::int64_t by = static_cast<std::int64_t>(r_() % 5) - 2;
+          c = c + by;
+          limit(c >= 0);
+          limit(c < d);
+          break;
+        }
+        case 2: {
+          const auto stride = static_cast<std::int64_t>(1 + r_() % 3);
+          c = c * stride;
+          d = (d - 1) * stride + 1;
+          break;
+        }
+        case 3: {
+          const auto repeat = static_cast<std::int64_t>(1 + r_() % 4);
+          c = floordiv(c, repeat);
+          d = (d + repeat - 1) / repeat;
+          break;
+        }
+        default:
+          break;
+      }
+      index = index * d + c;
+      extent *= d;
+    }
+    const Buffer in = make_buffer("in" + std::to_string(params.size()), DType::I32, Space::Global, extent);
+    params.push_back({in, Access::Read});
+    return inside ? load(in, index, inside, constant(DType::I32, std::int64_t{-5})) : load(in, index);
+  }
+
+  Random& r_;
+  std::vector<std::int64_t> dims_;
+};
+
+TEST_P(LlvmRandom, ViewsOfTensors) {
+  Random r(5);
+  Views views(r);
+  for (int round = 0; round < 60; ++round) {
+    compare(views.draw(), r, {0});
+    if (HasFatalFailure()) return;
+  }
+}
+
+// No instruction set may make the code generator call a library; AArch64's objects are checked without running them.
+TEST(LlvmImports, NoneOnAnyInstructionSet) {
+  Random r(9);
+  for (const char* isa : {"avx512", "avx2", "neon"})
+    for (const DType t : kTypes) {
+      const Expr n = symbol("n");
+      std::vector<Param> params;
+      std::vector<Buffer> inputs;
+      for (const DType in : kTypes) {
+        inputs.push_back(make_buffer("in_" + std::string(name(in)), in, Space::Global, n));
+        params.push_back({inputs.back(), Access::Read});
+      }
+      const Buffer out = make_buffer("out", t, Space::Global, n);
+      params.push_back({out, Access::Write});
+      const Var i = loop_var("i", n);
+      Expressions expressions(r, inputs, var(i));
+      const Program p{
+          "expression",
+          params,
+          {"n"},
+          {},
+          stmt(For{i, n, LoopKind::Vector, stmt(Store{out, var(i), expressions.draw(t, 5), {}})})};
+      EXPECT_EQ(codegen::imported_symbols(codegen::compile_object(p, cpu_isa(isa).machine)),
+                std::vector<std::string>{});
+    }
 }
 
 }  // namespace

@@ -85,20 +85,36 @@ class CpuTarget final : public Target {
   const TargetInfo& info() const override { return isa_.info; }
 
   std::vector<std::shared_ptr<const Kernel>> compile(std::span<const Program> programs) override {
-    std::vector<std::shared_ptr<const Kernel>> kernels(programs.size());
-    in_parallel(programs.size(), [&](std::size_t i) { kernels[i] = compile(programs[i]); });
+    struct Job {
+      Program program;
+      std::string key;
+      std::shared_ptr<const CompiledCode> code;
+    };
+    std::vector<Job> jobs;
+    std::unordered_map<std::string, std::size_t> by_key;
+    std::vector<std::size_t> job_of(programs.size());
+    for (std::size_t i = 0; i < programs.size(); ++i) {
+      Program p = programs[i];
+      if (!codegen::dumping()) p.name = kName;
+      std::string key = key_of(p);
+      const auto [it, is_new] = by_key.emplace(key, jobs.size());
+      if (is_new) jobs.push_back({std::move(p), std::move(key), nullptr});
+      job_of[i] = it->second;
+    }
+    in_parallel(jobs.size(), [&](std::size_t i) { jobs[i].code = code(jobs[i].program, jobs[i].key); });
+    std::vector<std::shared_ptr<const Kernel>> kernels;
+    for (const std::size_t job : job_of) {
+      std::size_t workspaces = 0;
+      for (const loops::Param& param : jobs[job].program.params)
+        workspaces += param.access == loops::Access::Workspace;
+      kernels.push_back(std::make_shared<CpuKernel>(jobs[job].code, workspaces));
+    }
     return kernels;
   }
 
  private:
-  std::shared_ptr<const Kernel> compile(const Program& original) {
-    Program p = original;
-    if (!codegen::dumping()) p.name = kName;
-    const std::string key =
-        KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
-    std::size_t workspaces = 0;
-    for (const loops::Param& param : p.params) workspaces += param.access == loops::Access::Workspace;
-    return std::make_shared<CpuKernel>(code(p, key), workspaces);
+  std::string key_of(const Program& p) const {
+    return KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
   }
 
   std::shared_ptr<const CompiledCode> code(const Program& p, const std::string& key) {
@@ -107,8 +123,7 @@ class CpuTarget final : public Target {
       if (auto known = compiled_[key].lock()) return known;
     }
     std::shared_ptr<const CompiledCode> result;
-    if (disk_)
-      if (const auto object = disk_->find(key)) result = load(p, *object);
+    if (disk_) result = load_cached(p, key);
     if (!result) {
       const std::string object = codegen::compile_object(p, isa_.machine);
       if (disk_) disk_->store(key, object);
@@ -117,6 +132,17 @@ class CpuTarget final : public Target {
     const std::lock_guard lock(mutex_);
     compiled_[key] = result;
     return result;
+  }
+
+  // Null when the cache has no entry, or one that cannot be loaded.
+  std::shared_ptr<const CompiledCode> load_cached(const Program& p, const std::string& key) const {
+    const auto object = disk_->find(key);
+    if (!object) return nullptr;
+    try {
+      return load(p, *object);
+    } catch (const Error&) {
+      return nullptr;
+    }
   }
 
   std::shared_ptr<const CompiledCode> load(const Program& p, const std::string& object) const {

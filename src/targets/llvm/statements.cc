@@ -19,14 +19,23 @@ using Shape = Val::Shape;
 
 namespace {
 
-// How often the body of a loop around tile multiplies is repeated.
-constexpr std::int64_t kTileUnroll = 4;
+// A loop around tile multiplies is unrolled until a step has about this many vector multiplies, so that the loop's
+// own instructions do not count.
+constexpr std::int64_t kMultipliesPerStep = 48;
+constexpr std::int64_t kMaxTileUnroll = 4;
 
-bool multiplies_tiles(const Stmt& body) {
-  if (as<loops::TileMma>(body)) return true;
-  const auto* b = as<loops::Block>(body);
-  return b && std::any_of(b->stmts.begin(), b->stmts.end(),
-                          [](const Stmt& s) { return as<loops::TileMma>(s) != nullptr; });
+// How often to repeat the body; 1 when it multiplies no tiles.
+std::int64_t tile_unroll(const Stmt& body, int lanes) {
+  std::int64_t multiplies = 0;
+  const auto count = [&](const Stmt& s) {
+    if (const auto* m = as<loops::TileMma>(s))
+      multiplies += m->c->rows * std::max<std::int64_t>(m->c->cols / lanes, 1) * m->a->cols;
+  };
+  count(body);
+  if (const auto* b = as<loops::Block>(body)) std::for_each(b->stmts.begin(), b->stmts.end(), count);
+  std::int64_t unroll = 1;
+  while (multiplies > 0 && unroll < kMaxTileUnroll && unroll * multiplies < kMultipliesPerStep) unroll *= 2;
+  return unroll;
 }
 
 // Statements that neither store to memory nor branch: loads may be put off past them.
@@ -210,11 +219,11 @@ void Emitter::emit_serial(const loops::For& s) {
     step(i, {});
     settle_tiles();
   };
-  if (!multiplies_tiles(s.body)) return loop(i64(0), n, 1, false, settled);
-  llvm::Value* whole = b_.CreateAnd(n, i64(-kTileUnroll));
-  loop(i64(0), whole, kTileUnroll, false, [&](llvm::Value* i) {
-    for (std::int64_t u = 0; u < kTileUnroll; ++u)
-      step(b_.CreateAdd(i, i64(u)), Congruence::of(kTileUnroll, u));
+  const std::int64_t unroll = tile_unroll(s.body, machine_.lanes);
+  if (unroll == 1) return loop(i64(0), n, 1, false, settled);
+  llvm::Value* whole = b_.CreateAnd(n, i64(-unroll));
+  loop(i64(0), whole, unroll, false, [&](llvm::Value* i) {
+    for (std::int64_t u = 0; u < unroll; ++u) step(b_.CreateAdd(i, i64(u)), Congruence::of(unroll, u));
     settle_tiles();
   });
   loop(whole, n, 1, false, settled);
