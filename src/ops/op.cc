@@ -97,6 +97,7 @@ const OpTable& op_table() {
     add_shape_ops(t);
     add_reduce_ops(t);
     add_matmul_ops(t);
+    add_distance_ops(t);
     add_conv_ops(t);
     add_pool_ops(t);
     add_conv_transpose_ops(t);
