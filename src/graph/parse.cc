@@ -1,4 +1,5 @@
 // The text form of a graph, read. See text.h for the grammar.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -333,7 +334,10 @@ class Parser {
     if (types.empty() || types == node.outputs) return;
     // A data-dependent result names its own symbols.
     const bool dependent = def->programmed() && def->programmed()->extents;
-    if (!dependent || types.size() != node.outputs.size()) {
+    const auto alike = [](const Type& a, const Type& b) {
+      return a.dtype == b.dtype && a.shape.size() == b.shape.size();
+    };
+    if (!dependent || !std::ranges::equal(types, node.outputs, alike)) {
       std::string inferred;
       for (const Type& t : node.outputs) inferred += (inferred.empty() ? "" : ", ") + str(t);
       fail("the type that the op has: " + inferred, types_at);
