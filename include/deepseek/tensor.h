@@ -39,6 +39,8 @@ class Tensor {
   std::int64_t numel() const { return deepseek::numel(dims_); }
   std::size_t bytes() const { return static_cast<std::size_t>(deepseek::bytes(dtype_, numel())); }
   void* data() const { return data_.get(); }
+  // Whom the memory belongs to; tensors that keep the same memory alive compare equal by std::owner_less.
+  std::weak_ptr<void> owner() const { return data_; }
   template <class T>
   std::span<T> as() const {
     return {static_cast<T*>(data()), bytes() / sizeof(T)};

@@ -1,15 +1,21 @@
 #include "runtime/builder.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "runtime/executable.h"
+#include "runtime/plan.h"
 #include "runtime/prepare.h"
 
 namespace deepseek {
 namespace {
 
 std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
+
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
 
 Dim storage_bits(const Type& t) { return numel(t.shape) * Dim(bits(t.dtype)); }
 
@@ -18,6 +24,7 @@ Dim storage_bits(const Type& t) { return numel(t.shape) * Dim(bits(t.dtype)); }
 struct ExecutableBuilder::State {
   ExecutableData data;
   std::vector<std::pair<std::string, ValueId>> outputs;
+  std::vector<std::weak_ptr<void>> owners;  // of the constants as they came
 
   ValueId add(ValueInfo info) {
     data.values.push_back(std::move(info));
@@ -40,7 +47,10 @@ struct ExecutableBuilder::State {
   }
 
   void fold_constants();
+  void place_together(const std::vector<ValueId>& ids, KnownValues& known);
   void drop_unused_constants();
+  std::set<int> used_constants() const;
+  void move_out_of_dropped_memory(const std::set<int>& used);
   void place_outputs();
   void place_output(std::string name, ValueId v, std::set<ValueId>& claimed);
 };
@@ -86,6 +96,11 @@ void ExecutableBuilder::State::fold_constants() {
     for (const ValueId v : values_of(now[i])) last_use[root_of(v)] = i;
   for (const auto& [v, i] : last_use)
     if (info(v).place == Place::Constant) known[v] = data.constants[at(info(v).index)];
+  // What is kept lies together: fewer pages than by itself.
+  std::vector<ValueId> kept;
+  for (const ValueId v : written)
+    if (used.contains(v) && !derived.contains(v) && info(v).place == Place::Temp) kept.push_back(v);
+  place_together(kept, known);
   const auto executor = now.empty() ? nullptr : thread_pool(data.threads);
   for (std::size_t i = 0; i < now.size(); ++i) {
     run_prepare_steps(data.values, {&now[i], 1}, known, *executor);
@@ -109,15 +124,58 @@ void ExecutableBuilder::State::fold_constants() {
   }
 }
 
-void ExecutableBuilder::State::drop_unused_constants() {
+void ExecutableBuilder::State::place_together(const std::vector<ValueId>& ids, KnownValues& known) {
+  std::int64_t total = 0;
+  for (const ValueId v : ids)
+    total += aligned(bytes(info(v).type.dtype, numel(static_dims(info(v).type.shape))));
+  const auto memory = std::make_shared<Tensor>(DType::U8, Dims{total});
+  auto* at = static_cast<std::byte*>(memory->data());
+  for (const ValueId v : ids) {
+    Tensor t = Tensor::wrap(info(v).type.dtype, static_dims(info(v).type.shape), at, memory);
+    at += aligned(static_cast<std::int64_t>(t.bytes()));
+    known[v] = std::move(t);
+  }
+}
+
+std::set<int> ExecutableBuilder::State::used_constants() const {
   std::set<int> used;
   const auto use = [&](ValueId v) {
-    if (const ValueInfo& value = info(root_of(v)); value.place == Place::Constant) used.insert(value.index);
+    if (const ValueInfo& value = data.values[at(root_of(v))]; value.place == Place::Constant)
+      used.insert(value.index);
   };
   for (const auto* steps : {&data.prepare, &data.steps})
     for (const Step& step : *steps)
       for (const ValueId v : values_of(step)) use(v);
   for (const auto& [name, v] : outputs) use(v);
+  return used;
+}
+
+// A bias that stays would keep the whole model's file in memory when it is a piece of it: constants that share their
+// owner with dropped ones are copied.
+void ExecutableBuilder::State::move_out_of_dropped_memory(const std::set<int>& used) {
+  std::set<std::weak_ptr<void>, std::owner_less<>> dropped;
+  for (std::size_t i = 0; i < owners.size(); ++i)
+    if (!used.contains(static_cast<int>(i))) dropped.insert(owners[i]);
+  const auto lies_there = [&](int i) { return at(i) < owners.size() && dropped.contains(owners[at(i)]); };
+  std::int64_t total = 0;
+  for (const int i : used)
+    if (lies_there(i)) total += aligned(static_cast<std::int64_t>(data.constants[at(i)].bytes()));
+  if (total == 0) return;
+  const auto memory = std::make_shared<Tensor>(DType::U8, Dims{total});
+  auto* to = static_cast<std::byte*>(memory->data());
+  for (const int i : used) {
+    if (!lies_there(i)) continue;
+    Tensor& t = data.constants[at(i)];
+    if (t.bytes() > 0) std::memcpy(to, t.data(), t.bytes());
+    const auto size = aligned(static_cast<std::int64_t>(t.bytes()));
+    t = Tensor::wrap(t.dtype(), t.dims(), to, memory);
+    to += size;
+  }
+}
+
+void ExecutableBuilder::State::drop_unused_constants() {
+  const std::set<int> used = used_constants();
+  move_out_of_dropped_memory(used);
   std::vector<Tensor> kept;
   std::map<int, int> moved;
   for (const int i : used) {
@@ -175,6 +233,7 @@ ValueId ExecutableBuilder::constant(Tensor data) {
   check(data.defined(), "a constant with data");
   const int index = static_cast<int>(state_->data.constants.size());
   const ValueId v = state_->add({{data.dtype(), to_shape(data.dims())}, Place::Constant, index, 0});
+  state_->owners.push_back(data.owner());
   state_->data.constants.push_back(std::move(data));
   return v;
 }

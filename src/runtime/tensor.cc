@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -24,23 +25,21 @@ void check_dims(DType dtype, const Dims& dims) {
     throw Error(Code::InvalidArgument, "tensor", "", "a size in bytes that fits 64 bits", str(dims));
 }
 
-// Weights that stream past want few pages: from this size on memory comes in the kernel's huge pages.
+// Large memory comes in huge pages where the system has them: fewer faults when it is first touched, fewer TLB misses
+// when weights stream through.
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kWorthHugePages = 2 * kHugePage;
+constexpr std::size_t kWantsHugePages = 2 * kHugePage;
 
 std::shared_ptr<void> allocate(std::size_t size) {
-  const std::size_t alignment = size >= kWorthHugePages ? kHugePage : kAlignment;
-  const std::size_t rounded = (size + kAlignment - 1) / kAlignment * kAlignment;
-  void* p = size > kAddressSpace ? nullptr
-            : alignment == kHugePage
-                ? std::aligned_alloc(alignment, (size + kHugePage - 1) / kHugePage * kHugePage)
-                : std::aligned_alloc(alignment, rounded == 0 ? kAlignment : rounded);
-#ifdef MADV_HUGEPAGE
-  if (p && alignment == kHugePage) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
+  const bool huge = size >= kWantsHugePages;
+  const std::size_t alignment = huge ? kHugePage : kAlignment;
+  const std::size_t rounded = std::max<std::size_t>(1, (size + kAlignment - 1) / kAlignment) * kAlignment;
+  void* p = size > kAddressSpace ? nullptr : std::aligned_alloc(alignment, rounded);
   if (!p)
     throw Error(Code::ResourceExhausted, "tensor", "", std::to_string(size) + " bytes of memory",
                 "none left");
+  // The last, partial one stays small pages, so that nothing is taken that is not used. Refusal costs only speed.
+  if (huge) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
   return {p, std::free};
 }
 

@@ -124,6 +124,24 @@ TEST(Executable, ConstantsArePreparedOnceAndDropped) {
   EXPECT_EQ(list(e.run({{"x", vec({1, 1})}}).at("y")), (std::vector<float>{12, 22}));
 }
 
+TEST(Executable, AConstantThatStaysDoesNotKeepADroppedModelsMemory) {
+  auto file = std::make_shared<std::vector<float>>(std::vector<float>{1, 2, 3, 4});
+  const std::weak_ptr<std::vector<float>> watch = file;
+  ExecutableBuilder b;
+  const ValueId x = b.input("x", kVector);
+  const ValueId weight = b.constant(Tensor::wrap(DType::F32, {2}, file->data(), file));
+  const ValueId bias = b.constant(Tensor::wrap(DType::F32, {2}, file->data() + 2, file));
+  const ValueId packed = b.temp({DType::F32, {2}}), t = b.temp(kVector), y = b.temp(kVector);
+  b.kernel(Phase::Prepare, info("pack"), {unary([](float v) { return v * 10; }), {2}, {weight, packed}, {}});
+  b.kernel(Phase::Run, info("add"), {add(), {N}, {x, packed, t}, {}});
+  b.kernel(Phase::Run, info("add"), {add(), {N}, {t, bias, y}, {}});
+  b.output("y", y);
+  const Executable e = b.finish();
+  file.reset();
+  EXPECT_TRUE(watch.expired());
+  EXPECT_EQ(list(e.run({{"x", vec({1, 1})}}).at("y")), (std::vector<float>{14, 25}));
+}
+
 TEST(Executable, ParametersArePreparedWhenTheyChange) {
   ExecutableBuilder b;
   const ValueId x = b.input("x", {DType::F32, {2}}), w = b.input("w", {DType::F32, {2}}, Role::Parameter);
