@@ -33,6 +33,7 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "DEEPSEEK_CPU_ISA": "avx2",
 }
+WIDEST = (("amx_tile", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
 OURS = ("deepseek_torch", "deepseek_onnx")
 
 
@@ -150,6 +151,16 @@ def start(name: str, engines: Engines, skip: list[str]) -> Iterator[Row]:
         yield Row(engine, time.perf_counter() - begin, run, result)
 
 
+def machine() -> str:
+    """The processor as the kernel names it, with the widest vectors that it has."""
+    with open("/proc/cpuinfo") as file:
+        fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
+    about = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = about.get("flags", "").split()
+    vectors = next((name for flag, name in WIDEST if flag in flags), "")
+    return f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family')}, {vectors})"
+
+
 def burst(run: Callable[[], Any], seconds: float) -> float:
     """The fastest of the runs that fit into so many seconds; at least one."""
     best, end = float("inf"), time.perf_counter() + seconds
@@ -209,7 +220,8 @@ def main() -> None:
     report = {name: measure(name, args) for name in args.models or zoo.BENCH}
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"threads": args.threads, "isa": args.isa, "models": report}, file, indent=1)
+            figures = {"machine": machine(), "threads": args.threads, "isa": args.isa, "models": report}
+            json.dump(figures, file, indent=1)
 
 
 if __name__ == "__main__":

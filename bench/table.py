@@ -1,0 +1,110 @@
+"""Writes the README's table and picture from figures that `./dev bench --json` left in bench/results.
+
+./dev python bench/table.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+PEERS = {
+    "eager": "PyTorch eager",
+    "inductor": "Inductor",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+OURS = ("deepseek_torch", "deepseek_onnx")
+NAMES = {
+    "resnet50": "ResNet-50",
+    "mobilenet_v2": "MobileNetV2",
+    "bert": "BERT-base, 128 tokens",
+    "minilm": "MiniLM, 32 tokens",
+    "vit_b_16": "ViT-B/16",
+    "gpt2_prefill": "GPT-2 prefill, 64 tokens",
+}
+
+
+def milliseconds(figures: dict[str, Any], engine: str) -> float | None:
+    """The engine's time; eager counts in the better of its two memory formats."""
+    names = ("eager", "eager_channels_last") if engine == "eager" else (engine,)
+    return min((figures[name]["ms"] for name in names if name in figures), default=None)
+
+
+def ours(figures: dict[str, Any]) -> float:
+    return min(figures[engine]["ms"] for engine in OURS if engine in figures)
+
+
+def table(report: dict[str, Any]) -> str:
+    threads, isa = report["threads"], report["isa"]
+    lines = [
+        f"Milliseconds, fp32, {threads} thread{'s' if threads > 1 else ''}, {isa} instruction set, "
+        f"{report['machine']}; one run, engines taking turns (ours: the better of its doors):",
+        "",
+        "| model | DeepSeek | " + " | ".join(PEERS.values()) + " | best peer / ours |",
+        "| --- |" + " ---: |" * (len(PEERS) + 2),
+    ]
+    for model, figures in report["models"].items():
+        peers = [milliseconds(figures, engine) for engine in PEERS]
+        best = min(ms for ms in peers if ms is not None)
+        cells = ["-" if ms is None else f"{ms:.1f}" for ms in peers]
+        mine = ours(figures)
+        lines.append(f"| {NAMES.get(model, model)} | {mine:.1f} | {' | '.join(cells)} | {best / mine:.2f} |")
+    return "\n".join(lines)
+
+
+def picture(report: dict[str, Any], path: Path) -> None:
+    """Bars of speed relative to the best peer; 1 is that peer."""
+    models = list(report["models"])
+    figure, axes = plt.subplots(figsize=(9, 3.2))
+    engines = ["ours", *PEERS]
+    width = 0.8 / len(engines)
+    for k, engine in enumerate(engines):
+        heights = []
+        for model in models:
+            figures = report["models"][model]
+            best = min(ms for peer in PEERS if (ms := milliseconds(figures, peer)) is not None)
+            mine = ours(figures) if engine == "ours" else milliseconds(figures, engine)
+            heights.append(best / mine if mine else 0.0)
+        label = "DeepSeek" if engine == "ours" else PEERS[engine]
+        axes.bar([i + k * width for i in range(len(models))], heights, width, label=label)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(
+        [i + 0.4 - width / 2 for i in range(len(models))], [NAMES.get(m, m) for m in models], fontsize=7
+    )
+    axes.set_ylabel("speed, best peer = 1")
+    axes.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.15), frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    results = sorted((ROOT / "bench" / "results").glob("*.json"))
+    reports = [json.loads(path.read_text()) for path in results]
+    native = [report for report in reports if report["isa"] == "native"]
+    report = max(native, key=lambda r: r["threads"])
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    command = f"./dev bench --threads {report['threads']} --models {' '.join(report['models'])}"
+    body = (
+        f"{table(report)}\n\nMade by `{command}`; other instruction sets and thread counts: "
+        "[bench/results](bench/results).\n\n![Speed relative to the best peer](docs/images/speed.svg)"
+    )
+    readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    images = ROOT / "docs" / "images"
+    images.mkdir(exist_ok=True)
+    picture(report, images / "speed.svg")
+
+
+if __name__ == "__main__":
+    main()
