@@ -82,6 +82,8 @@ def _attribute(op: str, key: str, value: Any) -> Any:
         return to_array(values, dtype_name(values.dtype), True)
     if kind in ("list[int]", "list[float]", "shape") and isinstance(value, np.ndarray):
         return value.tolist()
+    if kind == "shape" and isinstance(value, (int, str, np.integer)):
+        return [int(value) if isinstance(value, np.integer) else value]
     return value
 
 

@@ -1,0 +1,6 @@
+"""Lets the suite's modules import one another."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))

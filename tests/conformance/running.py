@@ -1,0 +1,102 @@
+"""Runs a case through deepseek and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import deepseek as ds
+import numpy as np
+from case import TOLERANCE, Array, Case
+
+import torch
+
+# Where every case runs: the reference, this machine's best instructions, and AVX2.
+TARGETS: dict[str, dict[str, Any]] = {
+    "interpreter": {"target": "interpreter"},
+    "cpu": {"target": "cpu", "threads": 2},
+    "avx2": {"target": "cpu", "isa": "avx2", "threads": 1},
+}
+
+
+def dtype_of(x: Array) -> str:
+    return str(x.dtype)
+
+
+def build(op: str, case: Case, symbolic: bool) -> tuple[ds.Graph, list[Any], dict[str, Array]]:
+    """A graph with a placeholder per input, and what to feed it."""
+    graph = ds.Graph()
+    values: list[Any] = []
+    feed: dict[str, Array] = {}
+    for i, x in enumerate(case.inputs):
+        if x is None:
+            values.append(None)
+            continue
+        shape: list[int | str] = list(x.shape)
+        if symbolic:
+            for where, axis in case.symbolic:
+                if where == i:
+                    shape[axis] = "N"
+        values.append(graph.placeholder(f"x{i}", shape, dtype_of(x)))
+        feed[f"x{i}"] = x
+    return graph, values, feed
+
+
+def run(op: str, case: Case, target: str, symbolic: bool = False) -> list[Array]:
+    graph, values, feed = build(op, case, symbolic)
+    outputs = graph.op(op, values, case.attrs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for i, value in enumerate(outputs):
+        graph.output(f"y{i}", value)
+    graph.verify()
+    got = ds.compile(graph, **TARGETS[target]).run(feed)
+    return [got[f"y{i}"] for i in range(len(outputs))]
+
+
+def run_gradient(op: str, case: Case, needed: Sequence[bool], dys: Sequence[Array | None], target: str) -> list[Any]:
+    """Gradients of the inputs that are needed, for gradients of the results."""
+    graph, values, feed = build(op, case, symbolic=False)
+    given: list[Any] = []
+    for i, dy in enumerate(dys):
+        if dy is None:
+            given.append(None)
+            continue
+        given.append(graph.placeholder(f"dy{i}", list(dy.shape), dtype_of(dy)))
+        feed[f"dy{i}"] = dy
+    found = graph.gradient(op, values, case.attrs, given, list(needed))
+    for i, value in enumerate(found):
+        if value is not None:
+            graph.output(f"dx{i}", value)
+    if not any(value is not None for value in found):
+        return [None] * len(found)
+    got = ds.compile(graph, **TARGETS[target]).run(feed)
+    return [None if value is None else got[f"dx{i}"] for i, value in enumerate(found)]
+
+
+def compare(got: Array, want: torch.Tensor, slack: float, what: str) -> None:
+    expected = want.detach().numpy()
+    assert list(got.shape) == list(expected.shape), f"{what}: shape {list(got.shape)}, not {list(expected.shape)}"
+    name = str(got.dtype)
+    if name not in TOLERANCE:
+        np.testing.assert_array_equal(got.astype("int64"), expected.astype("int64"), err_msg=what)
+        return
+    values = got.astype("float64")
+    if name in ("float16", "bfloat16"):
+        # Beyond the dtype's range the right result is infinite.
+        limit = 65504.0 if name == "float16" else 3.38e38
+        expected = np.where(np.abs(expected) > limit * 1.001, np.copysign(np.inf, expected), expected)
+    np.testing.assert_array_equal(np.isnan(values), np.isnan(expected), err_msg=f"{what}: NaN")
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(values[infinite], expected[infinite], err_msg=f"{what}: infinities")
+    finite = np.isfinite(expected)
+    if not finite.any():
+        return
+    scale = min(1.0, float(np.abs(expected[finite]).max()))
+    smallest = 6e-8 if name == "float16" else 1e-37  # below it numbers lose their digits
+    allowed = TOLERANCE[name] * slack * (np.abs(expected[finite]) + scale) + smallest
+    error = np.abs(values[finite] - expected[finite])
+    worst = int(np.argmax(error - allowed))
+    assert error[worst] <= allowed[worst], (
+        f"{what}: {values[finite][worst]} for {expected[finite][worst]}, "
+        f"{np.count_nonzero(error > allowed)} of {error.size} beyond {allowed[worst]:.2e}"
+    )

@@ -1,0 +1,58 @@
+"""Every op against PyTorch in float64, on every target, over shapes drawn by property tests."""
+
+from __future__ import annotations
+
+import os
+
+import cases  # noqa: F401  (registers them)
+import deepseek as ds
+import pytest
+from case import CASES, Case, Draw, results_of, to_torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from running import TARGETS, compare, run
+
+WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
+# Compiling for the CPU takes most of the time; the interpreter gets more examples.
+EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 3, "avx2": 1}
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+def check(op: str, case: Case, target: str, symbolic: bool = False) -> None:
+    want = results_of(case, [to_torch(x) for x in case.inputs])
+    got = run(op, case, target, symbolic)
+    for i, expected in enumerate(want if case.results is None else want[: case.results]):
+        compare(got[i], expected, case.slack, f"{op} {case.attrs} result {i}")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_values(op: str, target: str) -> None:
+    @settings(max_examples=EXAMPLES[target], deadline=None, database=None, derandomize=True, suppress_health_check=QUIET)
+    @given(st.data())
+    def example(data: st.DataObject) -> None:
+        check(op, CASES[op](Draw(data, op)), target)
+
+    example()
+
+
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_symbolic(op: str) -> None:
+    """The same with a dim that is known when running only."""
+
+    @settings(
+        max_examples=EXAMPLES["interpreter"], deadline=None, database=None, derandomize=True, suppress_health_check=QUIET
+    )
+    @given(st.data())
+    def example(data: st.DataObject) -> None:
+        case = CASES[op](Draw(data, op))
+        assume(case.symbolic)
+        check(op, case, "interpreter", symbolic=True)
+
+    example()
+
+
+def test_every_op_has_cases() -> None:
+    """The table and the cases agree; ops that take graphs or give random numbers have tests of their own."""
+    elsewhere = {"if", "while", "random_bits", "random_normal", "random_uniform"}
+    assert {op.name for op in ds.op_table()} == set(CASES) | elsewhere
