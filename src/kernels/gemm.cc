@@ -70,8 +70,10 @@ Blocking block_for(const Dim& m, const Dim& n, const Dim& k, const Dim& batch, c
       target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
   std::int64_t groups = 1;
   if (m.is_static() && n.is_static()) {
-    const std::int64_t tiles = ceil_of(m.value(), b.mr), panels = ceil_of(n.value(), b.nr);
-    const std::int64_t batches = batch.is_static() ? batch.value() : 4;
+    const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
+    const std::int64_t tiles = at_least_one(ceil_of(m.value(), b.mr));
+    const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
+    const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once
       groups = std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches), 1, panels);
       per_block = std::min(per_block, tiles);
