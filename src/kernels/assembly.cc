@@ -33,7 +33,7 @@ Buffer Assembly::param(const std::string& hint, DType t, Expr extent, Access acc
   const Buffer b =
       make_buffer(identifier(hint) + "_" + std::to_string(args_.size()), t, Space::Global, std::move(extent));
   program_.params.push_back({b, access});
-  args_.push_back(std::move(arg));
+  args_.push_back(arg);
   return b;
 }
 

@@ -18,7 +18,8 @@ struct KernelRun {
   template <class T>
   std::vector<T> values(std::size_t param) const {
     const GuardedMemory& m = buffers[param];
-    return {m.as<T>(), m.as<T>() + m.size() / sizeof(T)};
+    const auto count = static_cast<std::ptrdiff_t>(m.size() / sizeof(T));
+    return {m.as<T>(), m.as<T>() + count};
   }
 };
 

@@ -72,7 +72,8 @@ TEST_P(LlvmVector, SumKeepsLanesAndAddsThem) {
                     vector_loop(i, n, stmt(Accumulate{Reducer::Sum, y, 0, load(x, var(i)), {}}))};
     const auto in = ramp(static_cast<std::size_t>(n), 1);
     const auto run = run_kernel(*compile(p), p, {bytes_of(in), bytes_of(std::vector<float>{100})});
-    EXPECT_EQ(run.values<float>(1)[0], 100 + static_cast<float>(n * (n + 1) / 2)) << n;
+    const auto sum = n * (n + 1) / 2;
+    EXPECT_EQ(run.values<float>(1)[0], 100 + static_cast<float>(sum)) << n;
   }
 }
 

@@ -10,8 +10,7 @@
 #include "deepseek/executable.h"
 #include "runtime/builder.h"
 
-namespace deepseek {
-namespace test_kernels {
+namespace deepseek::test_kernels {
 
 using Dim64 = std::int64_t;
 
@@ -80,5 +79,4 @@ inline Executable chain(int length) {
   return b.finish();
 }
 
-}  // namespace test_kernels
-}  // namespace deepseek
+}  // namespace deepseek::test_kernels
