@@ -61,7 +61,10 @@ def test_libraries_bring_what_they_need(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    call(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    # The same paths as in the release build, so that ccache knows the objects.
+    environment = os.environ | {"CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1"}
+    pip = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation")
+    call(*pip, "-w", folder, ROOT, env=environment)
     [found] = folder.glob("*.whl")
     return found
 
