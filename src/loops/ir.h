@@ -330,11 +330,11 @@ struct Program {
 struct Phase {
   std::vector<Stmt> prefix;
   Stmt body;
-  const For* parallel = nullptr;   // body, when it is the loop that threads divide
-  Stmt whole() const;              // prefix and body in one Block
-  Expr grid() const;               // the loop's extent with the prefix's Lets put in; 1 without a loop
+  const For* parallel = nullptr;  // body, when it is the loop that threads divide
+  Stmt whole() const;             // prefix and body in one Block
+  Expr grid() const;              // the loop's extent with the prefix's Lets put in; 1 without a loop
 };
-std::vector<Phase> phases(const Program& p);   // pointers into p
+std::vector<Phase> phases(const Program& p);  // pointers into p
 // The symbols that body and params use, sorted.
 std::vector<std::string> collect_symbols(const Program& p);
 
