@@ -97,6 +97,7 @@ struct VarNode {
   DType dtype;
   std::optional<std::int64_t> min, max;
   Expr extent;  // of a loop whose extent is not a constant
+  Expr value;   // of a Let of an index expression, when known: rules see through the variable
 };
 using Var = std::shared_ptr<const VarNode>;
 

@@ -544,7 +544,7 @@ class Parser {
     expect("=");
     const Expr value = expression();
     Expr predicate;
-    if (accept("if")) predicate = typed(DType::Bool);
+    if (accept("when")) predicate = typed(DType::Bool);
     if (r) return stmt(Accumulate{*r, b, at, value, predicate});
     return stmt(Store{b, at, value, predicate});
   }

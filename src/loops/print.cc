@@ -5,7 +5,7 @@
 //   param write y: float32[$N]
 //   parallel i < $N {
 //     let a: float32 = x[i]
-//     y[i] = max(a, 0f) if i != 3
+//     y[i] = max(a, 0.0f) when i != 3
 //   }
 // $N is a symbol; literals: 3 (int64), 3:int32, 1.5 (float64), 1.5f (float32), true. float32(e) casts. A name
 // that occurs twice gets a number. Large shared sub-expressions are named once: with(%0 = e, %1 = e: e).
@@ -50,10 +50,10 @@ std::string plain_or_quoted(std::string_view s) { return is_identifier(s) ? std:
 // Words that the parser would read as something else.
 bool is_reserved(const std::string& s) {
   static const std::set<std::string> words = [] {
-    std::set<std::string> w = {"true",    "false", "inf",     "nan",     "if",   "else", "while",
-                               "let",     "alloc", "assert",  "tile",    "fill", "load", "map",
-                               "store",   "copy",  "wait",    "barrier", "mma",  "with", "in",
-                               "program", "param", "message", "sum",     "prod"};
+    std::set<std::string> w = {"true",  "false",   "inf",    "nan",     "if",   "else", "while",
+                               "let",   "alloc",   "assert", "tile",    "fill", "load", "map",
+                               "store", "copy",    "wait",   "barrier", "mma",  "with", "when",
+                               "in",    "program", "param",  "message", "sum",  "prod"};
     for (int i = 0; i <= static_cast<int>(Op::Reduce); ++i) w.insert(name(static_cast<Op>(i)));
     for (int i = 0; i <= static_cast<int>(LoopKind::Thread); ++i) w.insert(name(static_cast<LoopKind>(i)));
     for (int i = 0; i < kDTypeCount; ++i) w.insert(std::string(name(static_cast<DType>(i))));
@@ -287,7 +287,7 @@ class Printer {
   }
 
   static std::string condition(const std::string& text, const Expr& predicate, Printer& p) {
-    return predicate ? text + " if " + p.expr(predicate) : text;
+    return predicate ? text + " when " + p.expr(predicate) : text;
   }
 
   void print(const Stmt& s) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 
 #include "loops/polynomial.h"
 #include "loops/scalar.h"
@@ -9,6 +10,8 @@ namespace deepseek::loops {
 namespace {
 
 using Bound = std::optional<std::int64_t>;
+
+thread_local const std::set<std::string>* assumed = nullptr;  // symbols >= 1
 
 template <class F>
 Bound checked(const Bound& a, const Bound& b, F overflows) {
@@ -54,7 +57,7 @@ Range range_of(const Expr& e, int& budget) {
       return {r.min ? r.min : t.min, r.max ? r.max : t.max};
     }
     case Op::Symbol:
-      return {0, std::nullopt};
+      return {assumed && assumed->contains(e->symbol) ? 1 : 0, std::nullopt};
     case Op::Cast: {
       const DType from = e->args[0].type();
       if (!is_integer(from) && from != DType::Bool) return type_range(e.type());
@@ -130,6 +133,50 @@ Range range_of(const Expr& e, int& budget) {
 }
 
 }  // namespace
+
+AssumePositive::AssumePositive(const std::set<std::string>& symbols) : outer_(assumed), all_(symbols) {
+  if (outer_) all_.insert(outer_->begin(), outer_->end());
+  assumed = &all_;
+}
+AssumePositive::~AssumePositive() { assumed = outer_; }
+
+// Quotients, and sums with constants, of a product of symbols: (N*M + 13) // 14 >= 1 means N*M >= 1.
+std::set<std::string> positive_where_positive(const Expr& e) {
+  const std::function<void(const Expr&, std::int64_t, std::set<std::string>&)> infer =
+      [&](const Expr& x, std::int64_t least, std::set<std::string>& found) {  // x >= least
+        if (least < 1) return;
+        switch (x.op()) {
+          case Op::Symbol:
+            found.insert(x->symbol);
+            return;
+          case Op::Mul:  // of factors >= 0: neither is 0
+            if (range(x->args[0]).min.value_or(-1) < 0 || range(x->args[1]).min.value_or(-1) < 0) return;
+            infer(x->args[0], 1, found);
+            infer(x->args[1], 1, found);
+            return;
+          case Op::FloorDiv:
+            if (const auto d = x->args[1].int_value();
+                d && *d > 0 && least < (std::int64_t{1} << 31) && *d < (std::int64_t{1} << 31))
+              infer(x->args[0], least * *d, found);
+            return;
+          case Op::Add:
+            if (const auto c = x->args[1].int_value()) infer(x->args[0], semantics::sub(least, *c), found);
+            return;
+          case Op::Sub:
+            if (const auto c = x->args[1].int_value()) infer(x->args[0], semantics::add(least, *c), found);
+            return;
+          case Op::Min:
+            infer(x->args[0], least, found);
+            infer(x->args[1], least, found);
+            return;
+          default:
+            return;
+        }
+      };
+  std::set<std::string> found;
+  infer(e, 1, found);
+  return found;
+}
 
 Range range(const Expr& e) {
   int budget = 120;

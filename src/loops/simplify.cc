@@ -115,20 +115,27 @@ bool positive_beside(const Expr& d, const Expr& x) {
   return divisor && proof.positive(*divisor);
 }
 
+// A variable's value, where it is known.
+Expr seen_through(const Expr& e) { return e.op() == Op::Var && e->var->value.get() ? e->var->value : e; }
+Expr product_seen_through(const Expr& e) {
+  return e.op() == Op::Mul ? node(Op::Mul, e.type(), {seen_through(e->args[0]), e->args[1]})
+                           : seen_through(e);
+}
+
 // floordiv(x, d)*d + mod(x, d) -> x, with d a constant or positive wherever x's variables run.
 bool join_quotient_and_rest(Sum& sum) {
   for (const Term& rest : sum.terms) {
-    if (rest.expr.op() != Op::Mod) continue;
-    const Expr x = rest.expr->args[0], d = rest.expr->args[1];
+    const Expr remainder = seen_through(rest.expr);
+    if (remainder.op() != Op::Mod) continue;
+    const Expr x = remainder->args[0], d = remainder->args[1];
     const auto c = d.int_value();
-    Expr wanted = floordiv(x, d);
-    if (!c) wanted = wanted * d;
+    if (c ? *c <= 0 : !positive_beside(d, x)) continue;
     std::int64_t coefficient = rest.coefficient;
     if (c && __builtin_mul_overflow(coefficient, *c, &coefficient)) continue;
-    if (c ? *c <= 0 : !positive_beside(d, x)) continue;
-    for (std::size_t i = 0; i < sum.terms.size(); ++i) {
-      const Term& t = sum.terms[i];
-      if (t.coefficient != coefficient || !same(t.expr, wanted)) continue;
+    const Expr quotient = floordiv(x, d), wanted = c ? quotient : node(Op::Mul, DType::I64, {quotient, d});
+    for (const Term& t : sum.terms) {
+      if (t.coefficient != coefficient || &t == &rest) continue;
+      if (!same(t.expr, wanted) && !same(product_seen_through(t.expr), wanted)) continue;
       Sum joined;
       for (const Term& other : sum.terms)
         if (&other == &rest)

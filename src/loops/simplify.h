@@ -14,6 +14,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "loops/ir.h"
 
@@ -29,6 +32,26 @@ bool always_nonnegative(const Expr& e);
 bool always_positive(const Expr& e);
 // What a comparison (Eq, Ne, Lt, Le) of two index expressions gives, when the bounds decide.
 std::optional<bool> decide(Op op, const Expr& a, const Expr& b);
+
+// While it lives, this thread's proofs take these symbols to be >= 1. Nests.
+class AssumePositive {
+ public:
+  explicit AssumePositive(const std::set<std::string>& symbols);
+  AssumePositive(const AssumePositive&) = delete;
+  AssumePositive& operator=(const AssumePositive&) = delete;
+  ~AssumePositive();
+
+ private:
+  const std::set<std::string>* outer_;
+  std::set<std::string> all_;
+};
+// The symbols that are >= 1 wherever e, of constants and symbols, is >= 1.
+std::set<std::string> positive_where_positive(const Expr& e);
+
+// An equal program with the rules applied again to every expression, now knowing more: variables of Lets get their
+// value's bounds (and give way to it where it is short), a loop that runs has an extent >= 1, what an If asks is so in
+// its branches. Loops that run once are unwrapped, branches and statements that cannot happen are dropped.
+Program simplify(const Program& p);
 
 // The constructors' hook: a simpler expression equal to op(args), or empty.
 Expr simplified(Op op, DType type, const std::vector<Expr>& args);

@@ -55,6 +55,7 @@ class Verifier {
   struct Enclosing {
     LoopKind kind;
     const VarNode* var;
+    bool once;  // its extent is 1: nothing to race with
   };
   std::vector<Enclosing> loops_;
   std::vector<unsigned> ifs_;          // what the conditions of Ifs around vary with
@@ -168,6 +169,7 @@ class Verifier {
   // Catches what is out of bounds for certain.
   static void within(const Buffer& b, const Expr& i) {
     const Range r = range(i), extent = range(b->extent);
+    if (r.min && r.max && *r.min > *r.max) return;  // in a loop that does not run
     if (r.max && *r.max < 0) broken("an index of " + b->name + " from 0", print(i));
     if (r.min && extent.max && *r.min >= *extent.max)
       broken("an index of " + b->name + " below " + print(b->extent), print(i));
@@ -284,7 +286,7 @@ class Verifier {
     if (x.kind == LoopKind::Vector) varies |= kLane;
     if (x.kind == LoopKind::Parallel || x.kind == LoopKind::Block) varies |= kIteration;
     if (x.kind == LoopKind::Thread) varies |= kThread;
-    loops_.push_back({x.kind, x.var.get()});
+    loops_.push_back({x.kind, x.var.get(), x.extent.int_value() == 1});
     trip_counts_.push_back(around);
     scope([&] {
       declare(x.var, varies);
@@ -325,6 +327,7 @@ class Verifier {
     const int declared_at = buffers_.at(b.get());
     const unsigned told_apart = index_varies | guard_varies | any(ifs_);
     for (std::size_t i = static_cast<std::size_t>(declared_at); i < loops_.size(); ++i) {
+      if (loops_[i].once) continue;
       const LoopKind k = loops_[i].kind;
       if (k == LoopKind::Vector && !accumulates && (told_apart & kLane) == 0)
         broken("an index that depends on the lane " + std::string(loops_[i].var->name), where);

@@ -16,7 +16,7 @@ const char* const kPrograms[] = {
     "param write y: float32[$N]\n"
     "parallel i < $N {\n"
     "  let a: float32 = x[i]\n"
-    "  y[i] = max(a, 0.0f) if i != 3\n"
+    "  y[i] = max(a, 0.0f) when i != 3\n"
     "}\n",
     "program \"an odd name\"\n"
     "symbol $Unused\n"
@@ -41,7 +41,7 @@ const char* const kPrograms[] = {
     "  y[i] = select(x[i] < -inf:float32, fma(x[i], 2.5f, -1e-30f), neg(x[i if i < 3 | i // 2 == 2 else "
     "nan:float32]))\n"
     "  z[i] = bitcast.int32(x[i]) ^ (1:int32 << 3:int32 >> 2:int32 | -2147483648:int32 & 7:int32)\n"
-    "  y[i - (2 - 1)] prod= float32(exp(float64(x[i])) + inf) if isnan(x[i]) & i >= 1\n"
+    "  y[i - (2 - 1)] prod= float32(exp(float64(x[i])) + inf) when isnan(x[i]) & i >= 1\n"
     "}\n",
     "program tiles\n"
     "param read a: float32[64]\n"
