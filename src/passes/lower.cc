@@ -4,6 +4,7 @@
 #include <set>
 
 #include "kernels/lowered.h"
+#include "loops/simplify.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 #include "runtime/builder.h"
@@ -39,7 +40,7 @@ class Lowering {
       lowered.push_back(g.kind == GroupKind::Control ? Lowered{} : lower_one(g, context));
       for (Call& c : lowered.back().calls) {
         c.program.name = "k" + std::to_string(programs.size()) + "_" + c.program.name;
-        programs.push_back(c.program);
+        programs.push_back(loops::simplify(c.program));
       }
     }
     const auto compiled = target_.compile(programs);
