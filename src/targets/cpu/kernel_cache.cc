@@ -153,7 +153,7 @@ std::optional<std::string> KernelCache::find(const std::string& key) const {
   if (!read_all(fd.get(), object.data(), object.size())) return std::nullopt;
   const Header expected = header_of(object);
   if (std::memcmp(&header, &expected, sizeof header) != 0) return std::nullopt;
-  constexpr time_t kDay = 24 * 60 * 60;
+  constexpr time_t kDay = time_t{24} * 60 * 60;
   if (time(nullptr) - info.st_mtime > kDay) futimens(fd.get(), nullptr);  // used lately: trim keeps it
   return object;
 }
@@ -197,7 +197,7 @@ void KernelCache::trim() {
   while (const dirent* item = readdir(folder)) {
     struct stat info{};
     if (fstatat(folder_, item->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode)) continue;
-    constexpr std::int64_t kHour = 60 * 60;
+    constexpr std::int64_t kHour = std::int64_t{60} * 60;
     const bool abandoned = std::strncmp(item->d_name, kTemporary, std::strlen(kTemporary)) == 0;
     if (abandoned && now - info.st_mtime > kHour) unlinkat(folder_, item->d_name, 0);
     if (abandoned) continue;

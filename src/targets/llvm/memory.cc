@@ -39,8 +39,8 @@ llvm::Value* Emitter::guarded(llvm::Value* pointer, llvm::Value* condition) {
     constexpr const char* kName = ".zeros";
     zeros_ = module_.getGlobalVariable(kName, true);
     if (!zeros_) {
-      auto* t =
-          llvm::ArrayType::get(b_.getInt8Ty(), 8 * 4 * static_cast<unsigned>(std::max(machine_.lanes, 4)));
+      auto* t = llvm::ArrayType::get(
+          b_.getInt8Ty(), std::uint64_t{8} * 4 * static_cast<std::uint64_t>(std::max(machine_.lanes, 4)));
       zeros_ = new llvm::GlobalVariable(module_, t, true, llvm::GlobalValue::PrivateLinkage,
                                         Constant::getNullValue(t), kName);
       zeros_->setAlignment(Align(64));
