@@ -44,6 +44,7 @@ def transformers() -> ModuleType:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     return transformers
 
 

@@ -165,7 +165,7 @@ def axes(values: int | Sequence[int] | None, rank: int) -> list[int]:
     """Axes from 0, sorted; all of them when none are given."""
     if isinstance(values, int):
         values = [values]
-    if not values:
+    if not values or rank == 0:
         return list(range(rank))
     return sorted({axis(value, rank) for value in values})
 

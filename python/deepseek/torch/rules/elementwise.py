@@ -82,6 +82,8 @@ BITWISE = {
     aten.bitwise_or: ("logical_or", "bit_or"),
     aten.bitwise_xor: ("logical_xor", "bit_xor"),
 }
+# The same on truth values.
+_OF_BOOLS = {"add": "logical_or", "mul": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
 
 
 def _unary(name: str) -> Callable[..., Value]:
@@ -102,6 +104,8 @@ def _rounding(name: str) -> Callable[..., Value]:
 
 def _binary(name: str) -> Callable[..., Value]:
     def translate(b: Builder, x: Operand, y: Operand) -> Value:
+        if b.dtype() == "bool":
+            return b.op(_OF_BOOLS[name], b.tensor(x, "bool"), b.tensor(y, "bool"))
         return b.op(name, b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
 
     return translate
@@ -160,6 +164,8 @@ def bitwise_not(b: Builder, x: Value) -> Value:
 
 @rule(aten.add.Tensor, aten.add.Scalar)
 def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+    if b.dtype() == "bool":
+        return b.op("logical_or", b.tensor(x, "bool"), b.tensor(y, "bool"))
     return b.op("add", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
 
 

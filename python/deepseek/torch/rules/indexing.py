@@ -20,6 +20,8 @@ def embedding(b: Builder, weight: Value, index: Value, *rest: object) -> Value:
 
 @rule(aten.index_select.default)
 def index_select(b: Builder, x: Value, along: int, index: Value) -> Value:
+    if not x.shape:
+        return x
     return b.op("gather", x, index, axis=axis(along, len(x.shape)))
 
 

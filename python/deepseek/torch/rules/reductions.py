@@ -9,6 +9,7 @@ import torch
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axes, axis, rule
+from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.elementwise import truth
 from deepseek.torch.shapes import product
 
@@ -76,7 +77,9 @@ def argmax(b: Builder, x: Value, along: int | None = None, keepdim: bool = False
 def max_dim(b: Builder, x: Value, along: int, keepdim: bool = False) -> tuple[Value, Value | None]:
     assert b.node is not None
     largest = b.node.target is aten.max.dim
-    at = axis(along, len(x.shape)) if x.shape else 0
+    if not x.shape:
+        return x, filled(b, [], 0, "int64")
+    at = axis(along, len(x.shape))
     value = reduce(b, "max" if largest else "min", x, [at], keepdim)
     index = None
     if b.uses(1):
@@ -88,7 +91,7 @@ def max_dim(b: Builder, x: Value, along: int, keepdim: bool = False) -> tuple[Va
 def topk(
     b: Builder, x: Value, k: Any, along: int = -1, largest: bool = True, ordered: bool = True
 ) -> tuple[Value, ...]:
-    values, indices = b.ops("topk", x, k=k, axis=axis(along, len(x.shape)), largest=largest)
+    values, indices = b.ops("topk", x, k=[k], axis=axis(along, len(x.shape)), largest=largest)
     return values, b.cast(indices, "int64")
 
 
@@ -102,7 +105,8 @@ def sort(
 
 @rule(aten.cumsum.default)
 def cumsum(b: Builder, x: Value, along: int, *, dtype: torch.dtype | None = None) -> Value:
-    return b.op("cumsum", b.cast(x, b.dtype()), axis=axis(along, len(x.shape)))
+    x = b.cast(x, b.dtype())
+    return b.op("cumsum", x, axis=axis(along, len(x.shape))) if x.shape else x
 
 
 @rule(aten._softmax.default, aten._log_softmax.default)

@@ -1,0 +1,94 @@
+"""PyTorch's own operator database against the translation: whatever deepseek takes over must agree with
+eager.
+
+Ops that deepseek lacks run in PyTorch inside the same program, so that every sample has a result to
+compare.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from typing import Any
+
+import deepseek.torch as bridge
+import pytest
+import torch
+from deepseek.torch.compiler import Options, compile_graph
+from deepseek.torch.library import decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils import _pytree as pytree
+
+# Ops whose result is random or undefined, that cannot be traced (their result decides what comes next), or that
+# need a GPU.
+LEFT_OUT = frozenset(
+    ["allclose", "bernoulli", "cauchy", "corrcoef", "cov", "empty", "empty_like", "empty_permuted", "empty_strided", "equal", "exponential", "geometric", "item", "jiterator_2inputs_2outputs", "jiterator_4inputs_with_extra_args", "jiterator_binary", "jiterator_binary_return_by_ref", "jiterator_unary", "linalg.lstsq", "log_normal", "multinomial", "new_empty", "new_empty_strided", "nn.functional.alpha_dropout", "nn.functional.ctc_loss", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.feature_alpha_dropout", "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.functional.gaussian_nll_loss", "nn.functional.one_hot", "nn.functional.rrelu", "normal", "pca_lowrank", "rand_like", "randint", "randint_like", "randn", "randn_like", "svd_lowrank", "tensor_split", "uniform"]
+)
+OPS = [op for op in op_db if op.name not in LEFT_OUT]
+PARTS = 16
+TIES = frozenset(
+    {"topk"}
+)  # positions of equal elements are in no defined order, and integers are often equal
+
+
+def part_of(op: Any) -> int:
+    return zlib.crc32(op.formatted_name.encode()) % PARTS
+
+
+def samples_of(op: Any, dtype: torch.dtype, count: int) -> list[Any]:
+    """Some samples of an op, spread over its list."""
+    samples = list(op.sample_inputs("cpu", dtype, requires_grad=False))
+    return samples[:: max(1, len(samples) // count)][:count]
+
+
+def strided(leaves: list[Any]) -> bool:
+    return all(leaf.layout is torch.strided for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
+def check(op: Any, sample: Any) -> bool:
+    """Compares the compiled sample with eager; tells whether all of it was compiled."""
+    leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    tensors = [leaves[i].clone() for i in places]
+
+    def call(*given: torch.Tensor) -> Any:
+        filled = list(leaves)
+        for place, tensor in zip(places, given, strict=True):
+            filled[place] = tensor
+        x, args, kwargs = pytree.tree_unflatten(filled, structure)
+        return pytree.tree_leaves(op(x, *args, **kwargs))
+
+    expected = call(*(tensor.clone() for tensor in tensors))
+    module = make_fx(call, decompositions(), tracing_mode="fake")(*tensors)
+    bridge.reset()
+    results = compile_graph(module, tensors, "inference", Options(threads=1))(tensors)
+    for result, reference in zip(results, expected, strict=True):
+        if isinstance(reference, torch.Tensor):
+            torch.testing.assert_close(result, reference, rtol=2e-4, atol=2e-5, equal_nan=True)
+    (record,) = bridge.explain().records
+    return bool(record.pieces) and not record.eager
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_operator_database(part: int, whole_suites: bool) -> None:
+    run(part, torch.float32, 4 if whole_suites else 1)
+    if whole_suites:
+        run(part, torch.int64, 2)
+
+
+def run(part: int, dtype: torch.dtype, count: int) -> None:
+    counts: Counter[bool] = Counter()
+    wrong = []
+    for op in OPS:
+        if part_of(op) != part or dtype not in op.dtypes or (dtype is torch.int64 and op.name in TIES):
+            continue
+        for sample in samples_of(op, dtype, count):
+            if not strided(pytree.tree_leaves((sample.input, sample.args, sample.kwargs))):
+                continue
+            try:
+                counts[check(op, sample)] += 1
+            except Exception as error:
+                wrong.append(f"{op.formatted_name}: {type(error).__name__}: {str(error)[:200]}")
+    assert not wrong, "\n".join(wrong)
+    assert counts[True] >= counts.total() // 3, f"{counts[True]} of {counts.total()} samples compiled whole"
