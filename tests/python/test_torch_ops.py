@@ -23,14 +23,14 @@ from torch.utils import _pytree as pytree
 # Ops whose result is random or undefined, that cannot be traced (their result decides what comes next), or
 # that need a GPU.
 LEFT_OUT = """
-    allclose bernoulli cauchy corrcoef cov empty empty_like empty_permuted empty_strided equal exponential geometric
-    item jiterator_2inputs_2outputs jiterator_4inputs_with_extra_args jiterator_binary
-    jiterator_binary_return_by_ref jiterator_unary linalg.lstsq log_normal multinomial new_empty new_empty_strided
-    nn.functional.alpha_dropout nn.functional.ctc_loss nn.functional.dropout nn.functional.dropout2d
-    nn.functional.dropout3d nn.functional.feature_alpha_dropout nn.functional.fractional_max_pool2d
-    nn.functional.fractional_max_pool3d nn.functional.gaussian_nll_loss nn.functional.one_hot
-    nn.functional.rrelu normal pca_lowrank rand_like randint randint_like randn randn_like svd_lowrank
-    tensor_split uniform
+    allclose bernoulli cauchy corrcoef cov empty empty_like empty_permuted empty_strided equal exponential
+    geometric item jiterator_2inputs_2outputs jiterator_4inputs_with_extra_args jiterator_binary
+    jiterator_binary_return_by_ref jiterator_unary linalg.lstsq log_normal multinomial new_empty
+    new_empty_strided nn.functional.alpha_dropout nn.functional.ctc_loss nn.functional.dropout
+    nn.functional.dropout2d nn.functional.dropout3d nn.functional.feature_alpha_dropout
+    nn.functional.fractional_max_pool2d nn.functional.fractional_max_pool3d nn.functional.gaussian_nll_loss
+    nn.functional.one_hot nn.functional.rrelu normal pca_lowrank rand_like randint randint_like randn
+    randn_like svd_lowrank tensor_split uniform
 """
 OPS = [op for op in op_db if op.name not in LEFT_OUT.split()]
 PARTS = 16
