@@ -95,4 +95,5 @@ def cast_to(value: Any, name: str, what: str) -> Array | npt.NDArray[Any]:
                 "run", f"{what} of {name}", f"{values.dtype.name}, which does not cast to it safely"
             )
         values = values.astype(target)
+    values = np.ascontiguousarray(values).reshape(values.shape)  # it makes an array of rank 1 of a scalar
     return values.view(NARROW[name][1]) if name in NARROW else values

@@ -28,6 +28,9 @@ class Executable:
         # Ports (name, dtype, shape) by name, in order.
         self.inputs = {port.name: port for port in core.inputs}
         self.outputs = {port.name: port for port in core.outputs}
+        # What goes in as it is: NumPy's own dtypes, in this machine's byte order.
+        names = {port.dtype for port in core.inputs} - NARROW.keys()
+        self._dtypes = {name: np.dtype(name) for name in names if name != "string"}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
@@ -72,8 +75,8 @@ class Executable:
     def _run(self, values: list[Any]) -> list[_core.Array]:
         arrays: list[_core.Array | npt.NDArray[Any]] = []
         for port, value in zip(self.inputs.values(), values, strict=True):
-            if type(value) is np.ndarray and value.dtype.name == port.dtype and port.dtype not in NARROW:
-                arrays.append(value)
+            if type(value) is np.ndarray and value.dtype is self._dtypes.get(port.dtype):
+                arrays.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
             else:
                 arrays.append(cast_to(value, port.dtype, f'input "{port.name}"'))
         return self._core.run(arrays)

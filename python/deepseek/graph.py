@@ -6,7 +6,7 @@ import functools
 import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class Graph(_core.Graph):
     `graph.matmul(a, b, name="c")`. Inputs are Values, numbers, or arrays, which become constants;
     attributes are keywords. Outputs are the results that nothing uses, or those named by `output`.
     """
+
+    if TYPE_CHECKING:  # the ops' methods
+
+        def __getattr__(self, op: str) -> Callable[..., Result]: ...
 
     def placeholder(
         self, name: str, shape: Sequence[int | str], dtype: Any = "float32", role: str = "argument"

@@ -100,7 +100,7 @@ class OnnxModel:
     def _joined(name: str, kind: str, results: Mapping[str, npt.NDArray[Any]]) -> Any:
         if kind in ("tensor", "optional") and (name in results or kind == "optional"):
             return results.get(name)
-        elements = []
+        elements: list[Any] = []
         while f"{name}[{len(elements)}]" in results:
             elements.append(results[f"{name}[{len(elements)}]"])
         return elements

@@ -9,7 +9,7 @@ namespace deepseek {
 namespace {
 
 // Plans kept per segment: more sizes than a server's buckets, few enough to forget a generator's.
-constexpr std::size_t kMaxBindings = 256;
+constexpr std::size_t kMaxBindings = 64;
 
 std::string type_of(const Tensor& t) { return std::string(name(t.dtype())) + str(t.dims()); }
 

@@ -43,6 +43,13 @@ def test_a_lacking_target_is_an_error_when_strict() -> None:
     assert caught.value.code == "unsupported"
 
 
+def test_precision() -> None:
+    with pytest.warns(UserWarning, match="bf16.*fp32"):
+        ds.compile(relu_graph(), precision="bf16")
+    with pytest.raises(ds.Error, match="precision 'fp32', 'bf16', 'int8' or 'auto', got 'fp31'"):
+        ds.compile(relu_graph(), precision="fp31")
+
+
 def test_any_size_without_compiling_again() -> None:
     executable = ds.compile(relu_graph())
     for n in (0, 1, 7, 1000):
@@ -90,6 +97,8 @@ def test_inputs_are_cast_but_never_to_another_kind() -> None:
         np.array([[1, -2]], ml_dtypes.bfloat16),
         np.asfortranarray(np.array([[1, -2]], "float32")),
         np.array([[1, 9, -2, 9]], "float32")[:, ::2],
+        np.array([[1, -2]], ">f4"),
+        np.array([[-2, 1]], ">f8")[:, ::-1],
         ds.Tensor([[1.0, -2.0]]),
     ):
         np.testing.assert_array_equal(executable.run({"x": value})["y"], want)
@@ -139,7 +148,7 @@ def test_errors_name_op_and_line() -> None:
     with pytest.raises(ds.Error, match="name of a dtype"):
         graph.placeholder("b", shape=[1], dtype="float31")
     with pytest.raises(ds.Error, match="a dim"):
-        graph.placeholder("c", shape=[1.5])
+        graph.placeholder("c", shape=[1.5])  # type: ignore[list-item]
     with pytest.raises(ds.Error, match="Graph"):
         ds.compile(3)
 
