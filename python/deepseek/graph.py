@@ -59,6 +59,18 @@ class Graph(_core.Graph):
         given = {key: _attribute(op, key, value) for key, value in (attrs or {}).items()}
         return self.add_op(op, self._values(inputs), given, name)
 
+    def gradient(
+        self,
+        op: str,
+        inputs: Sequence[Value | None],
+        attrs: Mapping[str, Any],
+        dys: Sequence[Value | None],
+        needed: Sequence[bool],
+    ) -> list[Value | None]:
+        """Adds the gradients of the inputs of an op for gradients of its results; None where not needed."""
+        given = {key: _attribute(op, key, value) for key, value in attrs.items()}
+        return super().gradient(op, inputs, given, dys, needed)
+
     def _values(self, inputs: Sequence[Operand | None]) -> list[Value | None]:
         dtype = next((value.dtype for value in inputs if isinstance(value, Value)), None)
         return [

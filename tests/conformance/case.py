@@ -52,8 +52,10 @@ class Case:
 class Draw:
     """Choices of one case of an op."""
 
-    def __init__(self, data: st.DataObject, op: str) -> None:
+    def __init__(self, data: st.DataObject, op: str, smooth: bool = False) -> None:
         self.op = op
+        # For gradients: float32 or float64, no infinities and NaN, nothing exactly on a corner.
+        self.smooth = smooth
         self._data = data
         self._rng = np.random.default_rng(data.draw(st.integers(0, 2**16), label="seed"))
 
@@ -86,13 +88,13 @@ class Draw:
         return list(self._data.draw(st.permutations(range(n))))
 
     def dtype(self, options: Sequence[str] = FLOATS) -> str:
-        return self.one(options)
+        return self.one([t for t in options if not self.smooth or t in ("float32", "float64")])
 
     def floats(
         self, shape: Sequence[int], dtype: str = "float32", low: float = -1, high: float = 1, special: bool = False
     ) -> Array:
         values = self._rng.uniform(low, high, list(shape))
-        if special and values.size and self.flag():
+        if special and not self.smooth and values.size and self.flag():
             picks = [np.nan, np.inf, -np.inf, 0.0, -0.0, low, high]
             where = self._rng.integers(0, values.size, 3)
             values.reshape(-1)[where] = self._rng.choice(picks, 3)

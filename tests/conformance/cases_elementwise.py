@@ -19,13 +19,23 @@ def first_symbolic(x: Array) -> list[tuple[int, int]]:
 
 
 def register_unary(
-    op: str, fn: Fn, low: float = -3, high: float = 3, slack: float = 1, special: bool = True, attrs: Any = None
+    op: str,
+    fn: Fn,
+    low: float = -3,
+    high: float = 3,
+    slack: float = 1,
+    special: bool = True,
+    attrs: Any = None,
+    smooth: tuple[float, float] | None = None,
 ) -> None:
-    """An op on floats; its arguments are drawn from [low, high], some of them special."""
+    """An op on floats; its arguments are drawn from [low, high], some of them special.
+
+    `smooth`: where it has a derivative, if that is less.
+    """
 
     @case(op)
     def make(d: Draw) -> Case:
-        x = d.floats(d.shape(), d.dtype(), low, high, special)
+        x = d.floats(d.shape(), d.dtype(), *(smooth if smooth and d.smooth else (low, high)), special)
         given = attrs(d) if attrs else {}
         return Case([x], given, lambda t: fn(t, **given), slack, symbolic=first_symbolic(x))
 
@@ -41,28 +51,28 @@ register_unary("floor", torch.floor)
 register_unary("ceil", torch.ceil)
 register_unary("round", torch.round)
 register_unary("trunc", torch.trunc)
-register_unary("sqrt", torch.sqrt)
+register_unary("sqrt", torch.sqrt, smooth=(0.1, 3))
 register_unary("rsqrt", torch.rsqrt, 0.01, 4)
 register_unary("reciprocal", torch.reciprocal)
 register_unary("exp", torch.exp, -20, 20, 4)
 register_unary("exp2", torch.exp2, -20, 20, 4)
 register_unary("expm1", torch.expm1, -20, 20, 4)
-register_unary("log", torch.log, -1, 9)
-register_unary("log1p", torch.log1p, -1.5, 9)
-register_unary("log2", torch.log2, -1, 9)
-register_unary("log10", torch.log10, -1, 9)
+register_unary("log", torch.log, -1, 9, smooth=(0.1, 9))
+register_unary("log1p", torch.log1p, -1.5, 9, smooth=(-0.9, 9))
+register_unary("log2", torch.log2, -1, 9, smooth=(0.1, 9))
+register_unary("log10", torch.log10, -1, 9, smooth=(0.1, 9))
 register_unary("sin", torch.sin, -30, 30)
 register_unary("cos", torch.cos, -30, 30)
 register_unary("tan", torch.tan, -1.4, 1.4, 4)
-register_unary("asin", torch.asin, -1.1, 1.1)
-register_unary("acos", torch.acos, -1.1, 1.1)
+register_unary("asin", torch.asin, -1.1, 1.1, smooth=(-0.9, 0.9))
+register_unary("acos", torch.acos, -1.1, 1.1, smooth=(-0.9, 0.9))
 register_unary("atan", torch.atan, -30, 30)
 register_unary("sinh", torch.sinh, -9, 9, 4)
 register_unary("cosh", torch.cosh, -9, 9, 4)
 register_unary("tanh", torch.tanh)
 register_unary("asinh", torch.asinh, -30, 30)
-register_unary("acosh", torch.acosh, 0.5, 30)
-register_unary("atanh", torch.atanh, -1.1, 1.1, 4)
+register_unary("acosh", torch.acosh, 0.5, 30, smooth=(1.1, 30))
+register_unary("atanh", torch.atanh, -1.1, 1.1, 4, smooth=(-0.9, 0.9))
 register_unary("erf", torch.erf)
 register_unary("erfc", torch.erfc, slack=4)
 register_unary("lgamma", torch.lgamma, 0.1, 30, 4, special=False)
@@ -103,15 +113,15 @@ def cast(d: Draw) -> Case:
         x = d.floats(shape, d.dtype(), -300, 300, special=True)
         to = d.one([*FLOATS, "bool", "int8", "uint8", "int32", "int64", "uint16"])
     else:
-        x = d.integers(shape, d.dtype(SIGNED + UNSIGNED), -300, 300) if d.flag() else d.bools(shape)
+        x = d.integers(shape, d.one(SIGNED + UNSIGNED), -300, 300) if d.flag() else d.bools(shape)
         to = d.one([*FLOATS, "bool", *SIGNED, *UNSIGNED])
 
     def expect(t: torch.Tensor) -> torch.Tensor:
         if to == "bool":
             return t != 0
         if to in FLOATS:
-            rounded = x.astype("float64").astype(numpy_dtype(to))
-            return torch.tensor(rounded.astype("float64"))
+            rounded = torch.tensor(x.astype("float64").astype(numpy_dtype(to)).astype("float64"))
+            return t + (rounded - t).detach() if t.requires_grad else rounded
         if t.is_floating_point():
             return saturated(t, to)
         return torch.tensor(np.array(x, order="C").astype(to).astype("int64"))

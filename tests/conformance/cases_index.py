@@ -123,7 +123,8 @@ def scatter_nd(d: Draw) -> Case:
         at = tuple(wrapped(i[..., k], t.shape[k]) for k in range(count))
         return combine(t, at, u, reduction)
 
-    return Case([x, index, updates], {"reduction": reduction}, expect, 10, symbolic=[(1, 0), (2, 0)], differentiable=[])
+    return Case([x, index, updates], {"reduction": reduction}, expect, 10, symbolic=[(1, 0), (2, 0)],
+                differentiable=[0, 2] if reduction in ("none", "add") else [])
 
 
 @case("index_add")

@@ -73,7 +73,8 @@ def run_gradient(op: str, case: Case, needed: Sequence[bool], dys: Sequence[Arra
     return [None if value is None else got[f"dx{i}"] for i, value in enumerate(found)]
 
 
-def compare(got: Array, want: torch.Tensor, slack: float, what: str) -> None:
+def compare(got: Array, want: torch.Tensor, slack: float, what: str, scale: float | None = None) -> None:
+    """Equal up to TOLERANCE * slack of the element, plus as much of `scale` (default: of the largest one, 1 at most)."""
     expected = want.detach().numpy()
     assert list(got.shape) == list(expected.shape), f"{what}: shape {list(got.shape)}, not {list(expected.shape)}"
     name = str(got.dtype)
@@ -91,7 +92,8 @@ def compare(got: Array, want: torch.Tensor, slack: float, what: str) -> None:
     finite = np.isfinite(expected)
     if not finite.any():
         return
-    scale = min(1.0, float(np.abs(expected[finite]).max()))
+    if scale is None:
+        scale = min(1.0, float(np.abs(expected[finite]).max()))
     smallest = 6e-8 if name == "float16" else 1e-37  # below it numbers lose their digits
     allowed = TOLERANCE[name] * slack * (np.abs(expected[finite]) + scale) + smallest
     error = np.abs(values[finite] - expected[finite])
