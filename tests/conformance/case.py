@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from hypothesis import strategies as st
-
 import torch
+from hypothesis import strategies as st
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -45,6 +44,8 @@ class Case:
     results: int | None = None
     # Axes (input, axis) that may be symbolic together, as one dim N.
     symbolic: Sequence[tuple[int, int]] = field(default_factory=list)
+    # Attributes that say N where it is symbolic.
+    symbolic_attrs: dict[str, Any] = field(default_factory=dict)
     # Which inputs' gradients to compare; None: all floats.
     differentiable: Sequence[int] | None = None
 
@@ -71,7 +72,9 @@ class Draw:
     def size(self, least: int = 0, most: int = 33) -> int:
         return self.one([s for s in SIZES if least <= s <= most])
 
-    def shape(self, ranks: Sequence[int] = (0, 1, 2, 3, 4), least: int = 0, elements: int = 5000) -> list[int]:
+    def shape(
+        self, ranks: Sequence[int] = (0, 1, 2, 3, 4), least: int = 0, elements: int = 5000
+    ) -> list[int]:
         shape = [self.size(least) for _ in range(self.one(ranks))]
         while int(np.prod(shape)) > elements:
             shape[int(np.argmax(shape))] = max(least, 2)
@@ -91,7 +94,12 @@ class Draw:
         return self.one([t for t in options if not self.smooth or t in ("float32", "float64")])
 
     def floats(
-        self, shape: Sequence[int], dtype: str = "float32", low: float = -1, high: float = 1, special: bool = False
+        self,
+        shape: Sequence[int],
+        dtype: str = "float32",
+        low: float = -1,
+        high: float = 1,
+        special: bool = False,
     ) -> Array:
         values = self._rng.uniform(low, high, list(shape))
         if special and not self.smooth and values.size and self.flag():

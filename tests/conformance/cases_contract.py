@@ -6,9 +6,8 @@ import itertools
 from typing import Any
 
 import numpy as np
-from case import FLOATS, Array, Case, Draw, case
-
 import torch
+from case import FLOATS, Array, Case, Draw, case
 from torch.nn import functional as F
 
 
@@ -35,7 +34,9 @@ def linear(d: Draw) -> Case:
     parts = [x, d.floats([outputs, inputs], dtype)]
     if d.flag():
         parts.append(d.floats([outputs], dtype))
-    return Case(parts, {}, lambda t, w, b=None: F.linear(t, w, b), 20, symbolic=[(0, 0)] if x.ndim > 1 else [])
+    return Case(
+        parts, {}, lambda t, w, b=None: F.linear(t, w, b), 20, symbolic=[(0, 0)] if x.ndim > 1 else []
+    )
 
 
 @case("gemm")
@@ -52,7 +53,8 @@ def gemm(d: Draw) -> Case:
         return y if c is None else y + beta * c
 
     attrs = {"alpha": alpha, "beta": beta, "transpose_a": ta, "transpose_b": tb}
-    return Case(parts, attrs, expect, 20)
+    symbolic = [(0, 1 if ta else 0)] if len(parts) == 2 else []
+    return Case(parts, attrs, expect, 20, symbolic=symbolic)
 
 
 # -- convolution -----------------------------------------------------------------------------------------------
@@ -81,7 +83,9 @@ def conv_by_definition(
     return conv_by_definition_plain(x, w, attrs, groups)
 
 
-def conv_by_definition_plain(x: torch.Tensor, w: torch.Tensor, attrs: dict[str, Any], groups: int) -> torch.Tensor:
+def conv_by_definition_plain(
+    x: torch.Tensor, w: torch.Tensor, attrs: dict[str, Any], groups: int
+) -> torch.Tensor:
     count = x.ndim - 2
     fn = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[count]
     integral = not x.is_floating_point()
@@ -155,8 +159,14 @@ def conv_transpose(d: Draw) -> Case:
     def expect(tx: torch.Tensor, tw: torch.Tensor) -> torch.Tensor:
         return fn(tx, tw, None, strides, padding, extra, groups, dilation)
 
-    attrs = {"strides": strides, "pad_low": padding, "pad_high": padding, "output_padding": extra,
-             "dilation": dilation, "groups": groups}
+    attrs = {
+        "strides": strides,
+        "pad_low": padding,
+        "pad_high": padding,
+        "output_padding": extra,
+        "dilation": dilation,
+        "groups": groups,
+    }
     return Case([x, w], attrs, expect, 20, symbolic=[(0, d.one([0, 2]))])
 
 
@@ -258,7 +268,15 @@ def pool_gradient(d: Draw) -> Case:
     def expect(t: torch.Tensor, _: torch.Tensor | None = None) -> torch.Tensor:
         return torch.autograd.grad(y, x, t, create_graph=True)[0]
 
-    return Case(inputs, attrs | {"shape": shape}, expect, 10)
+    symbolic = [(i, 0) for i in range(len(inputs))]
+    return Case(
+        inputs,
+        attrs | {"shape": shape},
+        expect,
+        10,
+        symbolic=symbolic,
+        symbolic_attrs={"shape": ["N", *shape[1:]]},
+    )
 
 
 @case("adaptive_avg_pool", "adaptive_max_pool")
@@ -291,7 +309,9 @@ def attention(d: Draw) -> Case:
     causal, offset, cap = d.flag(), d.integer(0, 3), d.one([0.0, 0.0, 2.0])
     scale = d.one([0.0, 0.3])
 
-    def expect(tq: torch.Tensor, tk: torch.Tensor, tv: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def expect(
+        tq: torch.Tensor, tk: torch.Tensor, tv: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         tk, tv = tk.repeat_interleave(each, 1), tv.repeat_interleave(each, 1)
         scores = tq @ tk.transpose(-1, -2) * (scale or size**-0.5)
         if cap:
@@ -321,7 +341,22 @@ def rope(d: Draw) -> Case:
         head, rest = t[..., : 2 * half], t[..., 2 * half :]
         a, b = (head[..., ::2], head[..., 1::2]) if interleaved else (head[..., :half], head[..., half:])
         real, imaginary = a * c - b * s, a * s + b * c
-        y = torch.stack([real, imaginary], -1).flatten(-2) if interleaved else torch.cat([real, imaginary], -1)
+        y = (
+            torch.stack([real, imaginary], -1).flatten(-2)
+            if interleaved
+            else torch.cat([real, imaginary], -1)
+        )
         return torch.cat([y, rest], -1)
 
     return Case([x, cosine, sine], {"interleaved": interleaved}, expect, 4, symbolic=[(0, 0)])
+
+
+@case("squared_distance")
+def squared_distance(d: Draw) -> Case:
+    batch, m, n, k = [d.integer(1, 3)] * d.integer(0, 1), d.size(), d.size(), d.size()
+    a, b = d.floats([*batch, m, k]), d.floats([*batch, n, k])
+
+    def expect(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return ((x.unsqueeze(-2) - y.unsqueeze(-3)) ** 2).sum(-1)
+
+    return Case([a, b], {}, expect, 20, symbolic=[(0, a.ndim - 2)])

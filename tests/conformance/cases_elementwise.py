@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from case import FLOATS, SIGNED, UNSIGNED, Array, Case, Draw, case, numpy_dtype
-
 import torch
+from case import FLOATS, SIGNED, UNSIGNED, Array, Case, Draw, case, numpy_dtype
 from torch.nn import functional as F
 
 Fn = Callable[..., torch.Tensor]
@@ -101,8 +100,10 @@ def saturated(x: torch.Tensor, dtype: str) -> torch.Tensor:
     info = np.iinfo(dtype)
     values = np.trunc(np.nan_to_num(x.numpy(), nan=0.0, posinf=np.inf, neginf=-np.inf))
     with np.errstate(invalid="ignore"):
-        exact = [max(info.min, min(info.max, int(v))) if np.isfinite(v) else (info.max if v > 0 else info.min)
-                 for v in values.reshape(-1)]
+        exact = [
+            max(info.min, min(info.max, int(v))) if np.isfinite(v) else (info.max if v > 0 else info.min)
+            for v in values.reshape(-1)
+        ]
     return torch.tensor(np.array(exact, dtype).astype("int64").reshape(values.shape))
 
 
@@ -126,13 +127,21 @@ def cast(d: Draw) -> Case:
             return saturated(t, to)
         return torch.tensor(np.array(x, order="C").astype(to).astype("int64"))
 
-    return Case([x], {"dtype": to}, expect, symbolic=first_symbolic(x), differentiable=[0] if to in FLOATS else [])
+    return Case(
+        [x], {"dtype": to}, expect, symbolic=first_symbolic(x), differentiable=[0] if to in FLOATS else []
+    )
 
 
 @case("bitcast")
 def bitcast(d: Draw) -> Case:
-    pairs = {"float32": ["int32", "uint32"], "float64": ["int64"], "float16": ["int16", "uint16"],
-             "int32": ["uint32", "float32"], "uint8": ["int8"], "int64": ["uint64"]}
+    pairs = {
+        "float32": ["int32", "uint32"],
+        "float64": ["int64"],
+        "float16": ["int16", "uint16"],
+        "int32": ["uint32", "float32"],
+        "uint8": ["int8"],
+        "int64": ["uint64"],
+    }
     start = d.one(sorted(pairs))
     to = d.one(pairs[start])
     shape = d.shape()
@@ -164,11 +173,19 @@ def pair(d: Draw, dtype: str, low: float = -3, high: float = 3) -> tuple[Array, 
     return values(part()), values(part())
 
 
-def register_binary(op: str, fn: Fn, dtypes: list[str], low: float = -3, high: float = 3, slack: float = 1) -> None:
+def last_axes(*arrays: Array) -> list[tuple[int, int]]:
+    """The last axis of every array that is not broadcast along it."""
+    size = max((x.shape[-1] for x in arrays if x.ndim), default=1)
+    return [(i, x.ndim - 1) for i, x in enumerate(arrays) if x.ndim and x.shape[-1] == size and size > 1]
+
+
+def register_binary(
+    op: str, fn: Fn, dtypes: list[str], low: float = -3, high: float = 3, slack: float = 1
+) -> None:
     @case(op)
     def make(d: Draw) -> Case:
         a, b = pair(d, d.one(dtypes), low, high)
-        return Case([a, b], {}, fn, slack)
+        return Case([a, b], {}, fn, slack, symbolic=last_axes(a, b))
 
 
 NUMBERS = [*FLOATS, *SIGNED, "uint8"]
@@ -216,7 +233,11 @@ for _name, _fn in {
     "greater_equal": torch.ge,
 }.items():
     register_binary(_name, _fn, NUMBERS)
-for _name, _fn in {"bit_and": torch.bitwise_and, "bit_or": torch.bitwise_or, "bit_xor": torch.bitwise_xor}.items():
+for _name, _fn in {
+    "bit_and": torch.bitwise_and,
+    "bit_or": torch.bitwise_or,
+    "bit_xor": torch.bitwise_xor,
+}.items():
     register_binary(_name, _fn, [*SIGNED, "uint8"])
 
 
@@ -224,7 +245,7 @@ for _name, _fn in {"bit_and": torch.bitwise_and, "bit_or": torch.bitwise_or, "bi
 def pow_(d: Draw) -> Case:
     if d.flag():
         a, b = pair(d, d.dtype(), 0.1, 3)
-        return Case([a, b], {}, torch.pow, 8)
+        return Case([a, b], {}, torch.pow, 8, symbolic=last_axes(a, b))
     a, b = pair(d, d.one(["int32", "int64"]), -1, 1)
     return Case([a, np.abs(b)], {}, torch.pow)
 
@@ -241,12 +262,18 @@ def shift(d: Draw) -> Case:
 @case("logical_and", "logical_or", "logical_xor")
 def logic(d: Draw) -> Case:
     shape = d.shape()
-    return Case([d.bools(shape), d.bools(shape)], {}, getattr(torch, d.op), symbolic=[(0, 0), (1, 0)] if shape else [])
+    return Case(
+        [d.bools(shape), d.bools(shape)], {}, getattr(torch, d.op), symbolic=[(0, 0), (1, 0)] if shape else []
+    )
 
 
 @case("logical_not", "bit_not")
 def negation(d: Draw) -> Case:
-    x = d.bools(d.shape()) if d.op == "logical_not" or d.flag() else d.integers(d.shape(), d.one([*SIGNED, "uint8"]))
+    x = (
+        d.bools(d.shape())
+        if d.op == "logical_not" or d.flag()
+        else d.integers(d.shape(), d.one([*SIGNED, "uint8"]))
+    )
     return Case([x], {}, torch.bitwise_not, symbolic=first_symbolic(x))
 
 
@@ -257,7 +284,9 @@ def negation(d: Draw) -> Case:
 def select(d: Draw) -> Case:
     x, y = pair(d, d.one(NUMBERS))
     condition = d.bools(np.broadcast_shapes(x.shape, y.shape))
-    return Case([condition, x, y], {}, torch.where, differentiable=[1, 2])
+    return Case(
+        [condition, x, y], {}, torch.where, symbolic=last_axes(condition, x, y), differentiable=[1, 2]
+    )
 
 
 @case("clamp")
@@ -269,11 +298,20 @@ def clamp(d: Draw) -> Case:
     while inputs[-1] is None:
         inputs.pop()
 
-    def expect(t: torch.Tensor, lo: torch.Tensor | None = None, hi: torch.Tensor | None = None) -> torch.Tensor:
+    def expect(
+        t: torch.Tensor, lo: torch.Tensor | None = None, hi: torch.Tensor | None = None
+    ) -> torch.Tensor:
         y = t if lo is None else torch.maximum(t, lo)
         return y if hi is None else torch.minimum(y, hi)
 
-    return Case(inputs, {}, expect, differentiable=[0])
+    given = [v for v in inputs if v is not None]
+    return Case(
+        inputs,
+        {},
+        expect,
+        symbolic=last_axes(*given) if len(given) == len(inputs) else [],
+        differentiable=[0],
+    )
 
 
 @case("fma")
@@ -281,7 +319,7 @@ def fma(d: Draw) -> Case:
     dtype = d.dtype()
     a, b = pair(d, dtype)
     c, _ = d.floats(np.broadcast_shapes(a.shape, b.shape), dtype), None
-    return Case([a, b, c], {}, lambda x, y, z: x * y + z)
+    return Case([a, b, c], {}, lambda x, y, z: x * y + z, symbolic=last_axes(a, b, c))
 
 
 # -- activations -----------------------------------------------------------------------------------------------
@@ -295,7 +333,9 @@ register_unary("relu", torch.relu)
 register_unary("relu6", F.relu6, -9, 9)
 register_unary("leaky_relu", lambda x, slope: torch.where(x > 0, x, x * slope), attrs=number("slope", -1, 2))
 register_unary(
-    "thresholded_relu", lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)), attrs=number("alpha", -1, 2)
+    "thresholded_relu",
+    lambda x, alpha: torch.where(x > alpha, x, torch.zeros_like(x)),
+    attrs=number("alpha", -1, 2),
 )
 register_unary("elu", lambda x, alpha: F.elu(x, alpha), attrs=number("alpha", 0.5, 2))
 register_unary("celu", lambda x, alpha: F.celu(x, alpha), attrs=number("alpha", 0.5, 2))
@@ -333,7 +373,7 @@ def shrink(d: Draw) -> Case:
 @case("prelu")
 def prelu(d: Draw) -> Case:
     x, slope = pair(d, d.dtype())
-    return Case([x, slope], {}, lambda t, s: torch.where(t > 0, t, t * s))
+    return Case([x, slope], {}, lambda t, s: torch.where(t > 0, t, t * s), symbolic=last_axes(x, slope))
 
 
 # -- quantisation ----------------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from case import Array, Case, Draw, case
-
 import torch
+from case import Array, Case, Draw, case
 
 DTYPES = ["float32", "float32", "float64", "float16", "int32", "int64"]
 
@@ -41,7 +40,13 @@ def gather_elements(d: Draw) -> Case:
     axis = d.axis(x.ndim)
     shape = [d.size(most=8) if i == axis % x.ndim else d.integer(0, s) for i, s in enumerate(x.shape)]
     index = d.indices(shape, x.shape[axis])
-    return Case([x, index], {"axis": axis}, lambda t, i: torch.gather(t, axis, wrapped(i, t.shape[axis])), 10)
+    return Case(
+        [x, index],
+        {"axis": axis},
+        lambda t, i: torch.gather(t, axis, wrapped(i, t.shape[axis])),
+        10,
+        symbolic=[(0, axis % x.ndim)],
+    )
 
 
 @case("gather_nd")
@@ -63,10 +68,12 @@ def gather_nd(d: Draw) -> Case:
         picks += [wrapped(i[..., k], t.shape[batch + k]) for k in range(count)]
         return t[tuple(picks)] if picks else t.expand([*leading, *t.shape])
 
-    return Case([x, index], {"batch_dims": batch}, expect, differentiable=[])
+    return Case([x, index], {"batch_dims": batch}, expect, symbolic=[(0, x.ndim - 1)], differentiable=[])
 
 
-def combine(t: torch.Tensor, at: tuple[torch.Tensor, ...], updates: torch.Tensor, reduction: str) -> torch.Tensor:
+def combine(
+    t: torch.Tensor, at: tuple[torch.Tensor, ...], updates: torch.Tensor, reduction: str
+) -> torch.Tensor:
     """Applies updates one by one, in row-major order."""
     if reduction == "none":
         return t.index_put(at, updates)
@@ -91,8 +98,10 @@ def scatter_elements(d: Draw) -> Case:
     x = values(d, d.shape((1, 2, 3), least=1, elements=200), dtype)
     axis = d.axis(x.ndim)
     shape = [d.integer(0, s) for s in x.shape]
-    if reduction == "none":   # where two updates meet one element torch does not say which one wins
-        index = np.argsort(d.floats([*shape[: axis % x.ndim], x.shape[axis], *shape[axis % x.ndim + 1 :]]), axis)
+    if reduction == "none":  # where two updates meet one element torch does not say which one wins
+        index = np.argsort(
+            d.floats([*shape[: axis % x.ndim], x.shape[axis], *shape[axis % x.ndim + 1 :]]), axis
+        )
         index = np.take(index, np.arange(shape[axis]), axis)
     else:
         index = d.indices(shape, x.shape[axis]).astype("int64")
@@ -105,8 +114,14 @@ def scatter_elements(d: Draw) -> Case:
         name = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}[reduction]
         return t.scatter_reduce(axis, i, u, name)
 
-    return Case([x, index, updates], {"axis": axis, "reduction": reduction}, expect, 10,
-                differentiable=[0, 2] if reduction in ("none", "add") else [])
+    return Case(
+        [x, index, updates],
+        {"axis": axis, "reduction": reduction},
+        expect,
+        10,
+        symbolic=[(0, 0)],
+        differentiable=[0, 2] if reduction in ("none", "add") else [],
+    )
 
 
 @case("scatter_nd")
@@ -123,8 +138,14 @@ def scatter_nd(d: Draw) -> Case:
         at = tuple(wrapped(i[..., k], t.shape[k]) for k in range(count))
         return combine(t, at, u, reduction)
 
-    return Case([x, index, updates], {"reduction": reduction}, expect, 10, symbolic=[(1, 0), (2, 0)],
-                differentiable=[0, 2] if reduction in ("none", "add") else [])
+    return Case(
+        [x, index, updates],
+        {"reduction": reduction},
+        expect,
+        10,
+        symbolic=[(1, 0), (2, 0)],
+        differentiable=[0, 2] if reduction in ("none", "add") else [],
+    )
 
 
 @case("index_add")
@@ -138,7 +159,8 @@ def index_add(d: Draw) -> Case:
         shape[axis] = size
         return torch.zeros(shape, dtype=t.dtype).index_add(axis, wrapped(i, size), t)
 
-    return Case([x, index], {"axis": axis, "size": size}, expect, 10)
+    symbolic = [(0, axis % x.ndim), (1, 0)]
+    return Case([x, index], {"axis": axis, "size": size}, expect, 10, symbolic=symbolic)
 
 
 @case("dynamic_slice", "dynamic_update_slice")
@@ -150,14 +172,14 @@ def dynamic(d: Draw) -> Case:
     held = [min(max(int(a), 0), s - n) for a, s, n in zip(starts, x.shape, sizes, strict=True)]
     box = tuple(slice(a, a + n) for a, n in zip(held, sizes, strict=True))
     if d.op == "dynamic_slice":
-        return Case([x, starts], {"sizes": sizes}, lambda t, _: t[box])
+        return Case([x, starts], {"sizes": sizes}, lambda t, _: t[box], symbolic=[(0, 0)])
 
     def expect(t: torch.Tensor, u: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         y = t.clone()
         y[box] = u
         return y
 
-    return Case([x, values(d, sizes, dtype), starts], {}, expect)
+    return Case([x, values(d, sizes, dtype), starts], {}, expect, symbolic=[(0, 0)])
 
 
 # -- recurrent -------------------------------------------------------------------------------------------------
@@ -186,7 +208,9 @@ def recurrent(d: Draw) -> Case:
     if d.op == "gru":
         attrs["linear_before_reset"] = linear
 
-    def step(g: torch.Tensor, h: torch.Tensor, c: torch.Tensor, way: int, a: list[Any]) -> tuple[torch.Tensor, ...]:
+    def step(
+        g: torch.Tensor, h: torch.Tensor, c: torch.Tensor, way: int, a: list[Any]
+    ) -> tuple[torch.Tensor, ...]:
         zeros = torch.zeros(gates * size, dtype=torch.float64)
         of_state = zeros if a[3] is None else a[3][way, gates * size :]
         if d.op == "rnn":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from case import Array, Case, Draw, case
-
 import torch
+from case import Array, Case, Draw, case
 from torch.nn import functional as F
 
 EPSILON = 1e-3
@@ -50,8 +49,13 @@ def layer_norm(d: Draw) -> Case:
         y = affine(rest * r, scale, bias)
         return (y, mean, r) if centred else (y, r)
 
-    return Case([x, *parts], {"axis": axis, "epsilon": EPSILON}, expect, 20,
-                symbolic=[(0, 0)] if axis % x.ndim > 0 else [])
+    return Case(
+        [x, *parts],
+        {"axis": axis, "epsilon": EPSILON},
+        expect,
+        20,
+        symbolic=[(0, 0)] if axis % x.ndim > 0 else [],
+    )
 
 
 def by_channel(v: torch.Tensor | None, rank: int, axis: int) -> torch.Tensor | None:
@@ -73,15 +77,22 @@ def batch_norm(d: Draw) -> Case:
     attrs = {"axis": axis, "epsilon": EPSILON}
     symbolic = [(0, over[0])]
 
-    def normalize(t: torch.Tensor, scale: Any, bias: Any, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    def normalize(
+        t: torch.Tensor, scale: Any, bias: Any, mean: torch.Tensor, variance: torch.Tensor
+    ) -> torch.Tensor:
         m, v = by_channel(mean, t.ndim, axis), by_channel(variance, t.ndim, axis)
         y = (t - m) * torch.rsqrt(v + EPSILON)
         return affine(y, by_channel(scale, t.ndim, axis), by_channel(bias, t.ndim, axis))
 
     if d.op == "batch_norm":
         parts = [*parts, None, None][:2]
-        return Case([x, *parts, d.floats([channels], dtype), d.floats([channels], dtype, 0.5, 2)], attrs, normalize, 20,
-                    symbolic=symbolic)
+        return Case(
+            [x, *parts, d.floats([channels], dtype), d.floats([channels], dtype, 0.5, 2)],
+            attrs,
+            normalize,
+            20,
+            symbolic=symbolic,
+        )
 
     def training(t: torch.Tensor, scale: Any = None, bias: Any = None) -> tuple[torch.Tensor, ...]:
         mean, variance = t.mean(over), t.var(over, correction=0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from case import FLOATS, Case, Draw, case
-
 import torch
+from case import FLOATS, Case, Draw, case
 
 REAL = ["float32", "float32", "float64", "float16", "int32", "int64", "int8"]
 
@@ -25,7 +24,11 @@ def reduction(d: Draw) -> Case:
     if "int" in dtype:
         x = d.integers(shape, dtype, -2, 2)
     else:
-        x = d.floats(shape, dtype, 0.5, 1.2) if d.op == "prod" else d.floats(shape, dtype, special=d.op in ("max", "min"))
+        x = (
+            d.floats(shape, dtype, 0.5, 1.2)
+            if d.op == "prod"
+            else d.floats(shape, dtype, special=d.op in ("max", "min"))
+        )
     axes, meant, keepdims = over(d, x.ndim)
 
     def expect(t: torch.Tensor) -> torch.Tensor:
@@ -41,7 +44,9 @@ def reduction(d: Draw) -> Case:
         y = getattr(torch, d.op)(wide, meant, keepdim=keepdims)
         return y if t.is_floating_point() else y.to(t.dtype)
 
-    return Case([x], {"axes": axes, "keepdims": keepdims}, expect, slack=30, symbolic=[(0, 0)] if x.ndim else [])
+    return Case(
+        [x], {"axes": axes, "keepdims": keepdims}, expect, slack=30, symbolic=[(0, 0)] if x.ndim else []
+    )
 
 
 @case("any", "all")
@@ -50,7 +55,9 @@ def truth(d: Draw) -> Case:
     axes, meant, keepdims = over(d, x.ndim)
 
     def expect(t: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(getattr(np, d.op)(t.numpy(), axis=tuple(meant), keepdims=keepdims)))
+        return torch.from_numpy(
+            np.asarray(getattr(np, d.op)(t.numpy(), axis=tuple(meant), keepdims=keepdims))
+        )
 
     return Case([x], {"axes": axes, "keepdims": keepdims}, expect, symbolic=[(0, 0)] if x.ndim else [])
 
@@ -62,13 +69,31 @@ def statistic(d: Draw) -> Case:
     attrs: dict[str, object] = {"axes": axes, "keepdims": keepdims}
     if d.op == "var":
         attrs["correction"] = correction = float(d.integer(0, 1)) if x.ndim else 0.0
-        return Case([x], attrs, lambda t: torch.var(t, meant, correction=correction, keepdim=keepdims)
-                    if meant else torch.zeros_like(t), 30, symbolic=[(0, 0)] if x.ndim else [])
+        return Case(
+            [x],
+            attrs,
+            lambda t: (
+                torch.var(t, meant, correction=correction, keepdim=keepdims) if meant else torch.zeros_like(t)
+            ),
+            30,
+            symbolic=[(0, 0)] if x.ndim else [],
+        )
     if d.op == "logsumexp":
-        return Case([x], attrs, lambda t: torch.logsumexp(t, meant, keepdim=keepdims) if meant else t, 30,
-                    symbolic=[(0, 0)] if x.ndim else [])
+        return Case(
+            [x],
+            attrs,
+            lambda t: torch.logsumexp(t, meant, keepdim=keepdims) if meant else t,
+            30,
+            symbolic=[(0, 0)] if x.ndim else [],
+        )
     attrs["p"] = p = d.one([1.0, 2.0, 3.0, float("inf")])
-    return Case([x], attrs, lambda t: torch.linalg.vector_norm(t, p, meant, keepdim=keepdims) if meant else t.abs(), 30)
+    return Case(
+        [x],
+        attrs,
+        lambda t: torch.linalg.vector_norm(t, p, meant, keepdim=keepdims) if meant else t.abs(),
+        30,
+        symbolic=[(0, 0)] if x.ndim else [],
+    )
 
 
 @case("argmax", "argmin")
@@ -117,7 +142,11 @@ def order(d: Draw) -> Case:
     x = d.integers(shape, dtype, -3, 3) if "int" in dtype else d.floats(shape, dtype, special=True)
     descending = d.flag()
     kept = x.shape[axis] if d.op == "sort" else d.integer(0, x.shape[axis])
-    attrs = {"axis": axis, "descending": descending} if d.op == "sort" else {"axis": axis, "largest": descending, "k": kept}
+    attrs = (
+        {"axis": axis, "descending": descending}
+        if d.op == "sort"
+        else {"axis": axis, "largest": descending, "k": kept}
+    )
 
     def expect(t: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y, index = torch.sort(t, dim=axis, descending=descending, stable=True)
@@ -130,5 +159,13 @@ def order(d: Draw) -> Case:
 @case("nonzero")
 def nonzero(d: Draw) -> Case:
     x = d.integers(d.shape((0, 1, 2, 3)), d.one(["int8", "int64"]), -1, 1) if d.flag() else d.bools(d.shape())
-    return Case([x], {}, lambda t: torch.from_numpy(np.stack(np.atleast_1d(t.numpy()).nonzero()) if x.ndim else
-                np.zeros((0, int(t.item() != 0)), "int64")), symbolic=[(0, 0)] if x.ndim else [])
+    return Case(
+        [x],
+        {},
+        lambda t: torch.from_numpy(
+            np.stack(np.atleast_1d(t.numpy()).nonzero())
+            if x.ndim
+            else np.zeros((0, int(t.item() != 0)), "int64")
+        ),
+        symbolic=[(0, 0)] if x.ndim else [],
+    )

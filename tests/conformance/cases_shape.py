@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from case import Array, Case, Draw, case
-
 import torch
+from case import Array, Case, Draw, case
 
 ANY = ["float32", "float32", "float16", "bfloat16", "float64", "int8", "int64", "uint8"]
 
@@ -33,6 +32,16 @@ def refactored(d: Draw, count: int) -> list[int]:
 @case("reshape")
 def reshape(d: Draw) -> Case:
     x = values(d, d.shape())
+    if x.ndim and x.shape[0] and d.flag():
+        rest = refactored(d, x.size // x.shape[0])
+        shape = [x.shape[0], *rest]
+        return Case(
+            [x],
+            {"shape": shape},
+            lambda t: t.reshape(shape),
+            symbolic=[(0, 0)],
+            symbolic_attrs={"shape": ["N", *rest]},
+        )
     shape = refactored(d, x.size)
     return Case([x], {"shape": shape}, lambda t: t.reshape(shape))
 
@@ -44,7 +53,8 @@ def squeeze(d: Draw) -> Case:
     axes = [i for i in ones if d.flag()]
     chosen = axes or ones
     shape = [s for i, s in enumerate(x.shape) if i not in chosen]
-    return Case([x], {"axes": axes}, lambda t: t.reshape(shape))
+    kept = [i for i in range(x.ndim) if i not in chosen and x.shape[i] != 1]
+    return Case([x], {"axes": axes}, lambda t: t.reshape(shape), symbolic=[(0, kept[0])] if kept else [])
 
 
 @case("unsqueeze")
@@ -78,7 +88,11 @@ def transpose(d: Draw) -> Case:
 def broadcast_to(d: Draw) -> Case:
     shape = d.shape()
     own = [1 if d.flag() else s for s in shape][d.integer(0, len(shape)) :]
-    return Case([values(d, own)], {"shape": shape}, lambda t: t.expand(shape))
+    symbolic = [(0, len(own) - 1)] if own and own[-1] == shape[-1] and shape[-1] > 1 else []
+    named = {"shape": [*shape[:-1], "N"]} if symbolic else {}
+    return Case(
+        [values(d, own)], {"shape": shape}, lambda t: t.expand(shape), symbolic=symbolic, symbolic_attrs=named
+    )
 
 
 @case("slice")
@@ -102,7 +116,9 @@ def slice_(d: Draw) -> Case:
             t = t.index_select(axis, torch.arange(start, limit, step))
         return t
 
-    return Case([x], {"starts": starts, "limits": limits, "steps": steps}, expect)
+    return Case(
+        [x], {"starts": starts, "limits": limits, "steps": steps}, expect, symbolic=[(0, 0)] if x.ndim else []
+    )
 
 
 @case("reverse")
@@ -145,7 +161,7 @@ def split(d: Draw) -> Case:
         sizes.append(d.integer(0, left))
         left -= sizes[-1]
     sizes.append(left)
-    return Case([x], {"sizes": sizes, "axis": axis}, lambda t: torch.split(t, sizes, axis))
+    return Case([x], {"sizes": sizes, "axis": axis}, lambda t: torch.split(t, sizes, axis), symbolic=[(0, 0)])
 
 
 def folded(mode: str, i: int, size: int) -> int:
@@ -180,8 +196,11 @@ def pad(d: Draw) -> Case:
                 gap = attrs.get("inner", [0] * t.ndim)[axis]
                 size = t.shape[axis]
                 if gap and size > 1:
-                    wide = torch.full([*t.shape[:axis], (size - 1) * (gap + 1) + 1, *t.shape[axis + 1 :]],
-                                      attrs["value"], dtype=t.dtype)
+                    wide = torch.full(
+                        [*t.shape[:axis], (size - 1) * (gap + 1) + 1, *t.shape[axis + 1 :]],
+                        attrs["value"],
+                        dtype=t.dtype,
+                    )
                     t = wide.index_copy(axis, torch.arange(size) * (gap + 1), t)
                 amounts = [0, 0] * (t.ndim - 1 - axis) + [low[axis], high[axis]]
                 t = torch.nn.functional.pad(t, amounts, value=attrs["value"])
@@ -198,8 +217,13 @@ def pad(d: Draw) -> Case:
 def tile(d: Draw) -> Case:
     x = values(d, d.shape((0, 1, 2, 3), elements=300))
     repeats = [d.integer(0, 3) for _ in x.shape]
-    return Case([x], {"repeats": repeats}, lambda t: t.repeat(repeats) if repeats else t, slack=4,
-                symbolic=[(0, 0)] if x.ndim else [])
+    return Case(
+        [x],
+        {"repeats": repeats},
+        lambda t: t.repeat(repeats) if repeats else t,
+        slack=4,
+        symbolic=[(0, 0)] if x.ndim else [],
+    )
 
 
 @case("roll")
@@ -222,7 +246,9 @@ def roll(d: Draw) -> Case:
 @case("full")
 def full(d: Draw) -> Case:
     shape, dtype, value = d.shape(), d.one([*ANY, "bool"]), d.integer(0, 1)
-    return Case([], {"shape": shape, "value": float(value), "dtype": dtype}, lambda: torch.full(shape, float(value)))
+    return Case(
+        [], {"shape": shape, "value": float(value), "dtype": dtype}, lambda: torch.full(shape, float(value))
+    )
 
 
 @case("iota")
@@ -247,7 +273,9 @@ def dim_value(d: Draw) -> Case:
 @case("shape_of")
 def shape_of(d: Draw) -> Case:
     x = values(d, d.shape())
-    return Case([x], {}, lambda t: torch.tensor(list(t.shape), dtype=torch.int64), symbolic=[(0, 0)] if x.ndim else [])
+    return Case(
+        [x], {}, lambda t: torch.tensor(list(t.shape), dtype=torch.int64), symbolic=[(0, 0)] if x.ndim else []
+    )
 
 
 @case("one_hot")
@@ -264,8 +292,13 @@ def one_hot(d: Draw) -> Case:
         hit = index == torch.arange(depth).reshape(view)
         return torch.where(hit, on, off).double()
 
-    return Case([x], {"depth": depth, "axis": axis, "on": on, "off": off}, expect, differentiable=[],
-                symbolic=[(0, 0)] if x.ndim else [])
+    return Case(
+        [x],
+        {"depth": depth, "axis": axis, "on": on, "off": off},
+        expect,
+        differentiable=[],
+        symbolic=[(0, 0)] if x.ndim else [],
+    )
 
 
 @case("triangular")

@@ -7,9 +7,8 @@ from typing import Any
 
 import deepseek as ds
 import numpy as np
-from case import TOLERANCE, Array, Case
-
 import torch
+from case import TOLERANCE, Array, Case
 
 # Where every case runs: the reference, this machine's best instructions, and AVX2.
 TARGETS: dict[str, dict[str, Any]] = {
@@ -44,7 +43,7 @@ def build(op: str, case: Case, symbolic: bool) -> tuple[ds.Graph, list[Any], dic
 
 def run(op: str, case: Case, target: str, symbolic: bool = False) -> list[Array]:
     graph, values, feed = build(op, case, symbolic)
-    outputs = graph.op(op, values, case.attrs)
+    outputs = graph.op(op, values, case.attrs | (case.symbolic_attrs if symbolic else {}))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for i, value in enumerate(outputs):
         graph.output(f"y{i}", value)
@@ -53,7 +52,9 @@ def run(op: str, case: Case, target: str, symbolic: bool = False) -> list[Array]
     return [got[f"y{i}"] for i in range(len(outputs))]
 
 
-def run_gradient(op: str, case: Case, needed: Sequence[bool], dys: Sequence[Array | None], target: str) -> list[Any]:
+def run_gradient(
+    op: str, case: Case, needed: Sequence[bool], dys: Sequence[Array | None], target: str
+) -> list[Any]:
     """Gradients of the inputs that are needed, for gradients of the results."""
     graph, values, feed = build(op, case, symbolic=False)
     given: list[Any] = []
@@ -76,7 +77,9 @@ def run_gradient(op: str, case: Case, needed: Sequence[bool], dys: Sequence[Arra
 def compare(got: Array, want: torch.Tensor, slack: float, what: str, scale: float | None = None) -> None:
     """Equal up to TOLERANCE * slack of the element, plus as much of `scale` (default: of the largest one, 1 at most)."""
     expected = want.detach().numpy()
-    assert list(got.shape) == list(expected.shape), f"{what}: shape {list(got.shape)}, not {list(expected.shape)}"
+    assert list(got.shape) == list(expected.shape), (
+        f"{what}: shape {list(got.shape)}, not {list(expected.shape)}"
+    )
     name = str(got.dtype)
     if name not in TOLERANCE:
         np.testing.assert_array_equal(got.astype("int64"), expected.astype("int64"), err_msg=what)

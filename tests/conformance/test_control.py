@@ -28,7 +28,9 @@ def powers_below() -> tuple[ds.Graph, ds.Graph]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("limit", "factor", "result", "count"), [(100, 2, 128, 7), (1, 2, 1, 0), (10, 10, 10, 1)])
+@pytest.mark.parametrize(
+    ("limit", "factor", "result", "count"), [(100, 2, 128, 7), (1, 2, 1, 0), (10, 10, 10, 1)]
+)
 def test_while(target: str, limit: float, factor: float, result: float, count: int) -> None:
     g = ds.Graph()
     condition, body = powers_below()
@@ -55,7 +57,9 @@ def test_if(target: str) -> None:
     compiled = ds.compile(g, **TARGETS[target])
     for size in (0, 1, 5):
         values = np.linspace(-1, 1, size).astype("float32")
-        np.testing.assert_allclose(compiled.run({"condition": True, "x": values})["y"], np.exp(values), rtol=1e-6)
+        np.testing.assert_allclose(
+            compiled.run({"condition": True, "x": values})["y"], np.exp(values), rtol=1e-6
+        )
         np.testing.assert_array_equal(compiled.run({"condition": False, "x": values})["y"], -values)
 
 

@@ -10,22 +10,23 @@ import cases  # noqa: F401  (registers them)
 import deepseek as ds
 import numpy as np
 import pytest
+import torch
 from case import CASES, Array, Case, Draw, results_of, to_torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from running import compare, run, run_gradient
 
-import torch
-
 WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 STEP = 1e-6
 
-# Composed of a loop, whose gradient there is none of: recurrent layers that are trained come unrolled from PyTorch.
+# Composed of a loop, which has no gradient: recurrent layers that are trained come unrolled from PyTorch.
 LOOPS = {"lstm", "gru", "rnn"}
 # Jumps everywhere: a step of finite differences may cross one.
 JUMPS = {"mod", "rem"}
-DIFFERENTIABLE = sorted(op.name for op in ds.op_table() if op.differentiable and op.name not in LOOPS and op.name in CASES)
+DIFFERENTIABLE = sorted(
+    op.name for op in ds.op_table() if op.differentiable and op.name not in LOOPS and op.name in CASES
+)
 
 
 def active(case: Case) -> list[int]:
@@ -39,13 +40,13 @@ def smooth_case(op: str, data: st.DataObject) -> Case:
     case = CASES[op](Draw(data, op, smooth=True))
     assume(active(case))
     for x in case.inputs:
-        assume(x is None or x.dtype.kind != "V")   # ml_dtypes'
+        assume(x is None or x.dtype.kind != "V")  # ml_dtypes'
         assume(x is None or x.dtype.name != "float16")
     return case
 
 
-def reference(case: Case) -> tuple[list[torch.Tensor], list[Array | None], list[Any]]:
-    """What torch says: the results, random gradients for them, the gradients of the inputs."""
+def reference(case: Case) -> tuple[list[Array | None], list[Any]]:
+    """Random gradients for the results, and what torch says are those of the inputs."""
     inputs = [to_torch(x) for x in case.inputs]
     leaves = [inputs[i].requires_grad_() for i in active(case)]  # type: ignore[union-attr]
     outputs = results_of(case, inputs)
@@ -55,17 +56,19 @@ def reference(case: Case) -> tuple[list[torch.Tensor], list[Array | None], list[
     total = torch.zeros((), dtype=torch.float64)
     for i, y in enumerate(outputs):
         if i > 0 or not y.is_floating_point():
-            dys.append(None)   # the gradient of further results is not taken, as in training
+            dys.append(None)  # the gradient of further results is not taken, as in training
             continue
         dy = rng.uniform(-1, 1, list(y.shape)).astype(dtype)
         dys.append(dy)
         total = total + (y * torch.tensor(dy.astype("float64"))).sum()
-    grads = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
-    return outputs, dys, [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True)]
+    grads = (
+        torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
+    )
+    return dys, [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, grads, strict=True)]
 
 
 def check_against_torch(op: str, case: Case, target: str) -> None:
-    outputs, dys, want = reference(case)
+    dys, want = reference(case)
     assume(all(bool(torch.isfinite(g).all()) for g in want))
     needed = [i in active(case) for i in range(len(case.inputs))]
     got = run_gradient(op, case, needed, dys, target)
@@ -88,7 +91,9 @@ def check_against_differences(op: str, case: Case) -> None:
     dys: list[Array | None] = [rng.uniform(-1, 1, outputs[0].shape)]
     assume(outputs[0].dtype == np.float64)
     grads = run_gradient(op, case, needed, [*dys, *[None] * (len(outputs) - 1)], "interpreter")
-    directions = [rng.uniform(-1, 1, x.shape) if n else None for x, n in zip(case.inputs, needed, strict=True)]  # type: ignore[union-attr]
+    directions = [
+        rng.uniform(-1, 1, x.shape) if n else None for x, n in zip(case.inputs, needed, strict=True)
+    ]  # type: ignore[union-attr]
 
     def moved(step: float) -> Array:
         inputs = [x if v is None else x + step * v for x, v in zip(case.inputs, directions, strict=True)]
@@ -98,7 +103,9 @@ def check_against_differences(op: str, case: Case) -> None:
     want = float((slope * dys[0]).sum())
     got = sum(float((g * v).sum()) for g, v in zip(grads, directions, strict=True) if g is not None)
     size = float(np.abs(slope * dys[0]).sum()) + 1e-3
-    assert abs(got - want) <= 1e-4 * size, f"{op} {case.attrs}: {got} along a direction, differences say {want}"
+    assert abs(got - want) <= 1e-4 * size, (
+        f"{op} {case.attrs}: {got} along a direction, differences say {want}"
+    )
 
 
 def widened(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +114,13 @@ def widened(attrs: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)
 def test_against_torch(op: str) -> None:
-    @settings(max_examples=40 if WHOLE else 6, deadline=None, database=None, derandomize=True, suppress_health_check=QUIET)
+    @settings(
+        max_examples=40 if WHOLE else 6,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=QUIET,
+    )
     @given(st.data())
     def example(data: st.DataObject) -> None:
         check_against_torch(op, smooth_case(op, data), "interpreter")
@@ -115,9 +128,17 @@ def test_against_torch(op: str) -> None:
     example()
 
 
-@pytest.mark.parametrize("op", ["conv", "matmul", "attention", "max_pool", "layer_norm", "gather", "softmax", "gelu"])
+@pytest.mark.parametrize(
+    "op", ["conv", "matmul", "attention", "max_pool", "layer_norm", "gather", "softmax", "gelu"]
+)
 def test_against_torch_compiled(op: str) -> None:
-    @settings(max_examples=20 if WHOLE else 3, deadline=None, database=None, derandomize=True, suppress_health_check=QUIET)
+    @settings(
+        max_examples=20 if WHOLE else 3,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=QUIET,
+    )
     @given(st.data())
     def example(data: st.DataObject) -> None:
         check_against_torch(op, smooth_case(op, data), "cpu")
@@ -127,7 +148,13 @@ def test_against_torch_compiled(op: str) -> None:
 
 @pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op not in JUMPS])
 def test_against_finite_differences(op: str) -> None:
-    @settings(max_examples=20 if WHOLE else 3, deadline=None, database=None, derandomize=True, suppress_health_check=QUIET)
+    @settings(
+        max_examples=20 if WHOLE else 3,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=QUIET,
+    )
     @given(st.data())
     def example(data: st.DataObject) -> None:
         check_against_differences(op, smooth_case(op, data))

@@ -9,7 +9,9 @@ import pytest
 from running import TARGETS
 
 
-def draw(op: str, seed: int, offset: int, shape: list[int], dtype: str, target: str) -> npt.NDArray[np.float64]:
+def draw(
+    op: str, seed: int, offset: int, shape: list[int], dtype: str, target: str
+) -> npt.NDArray[np.float64]:
     g = ds.Graph()
     scalars = [g.placeholder("seed", [], "int64"), g.placeholder("offset", [], "int64")]
     g.output("y", g.op(op, scalars, {"shape": shape, "dtype": dtype}))
