@@ -92,7 +92,7 @@ def is_inf(d: Draw) -> Case:
     return Case([x], {"positive": positive, "negative": negative}, expect, symbolic=first_symbolic(x))
 
 
-# -- casts -----------------------------------------------------------------------------------------------------
+# -- casts -------------------------------------------------------------------------------------------------
 
 
 def saturated(x: torch.Tensor, dtype: str) -> torch.Tensor:
@@ -154,7 +154,7 @@ def bitcast(d: Draw) -> Case:
     return Case([x], {"dtype": to}, expect, symbolic=first_symbolic(x), differentiable=[])
 
 
-# -- two operands ----------------------------------------------------------------------------------------------
+# -- two operands ------------------------------------------------------------------------------------------
 
 
 def pair(d: Draw, dtype: str, low: float = -3, high: float = 3) -> tuple[Array, Array]:
@@ -277,7 +277,7 @@ def negation(d: Draw) -> Case:
     return Case([x], {}, torch.bitwise_not, symbolic=first_symbolic(x))
 
 
-# -- three operands --------------------------------------------------------------------------------------------
+# -- three operands ----------------------------------------------------------------------------------------
 
 
 @case("select")
@@ -322,7 +322,7 @@ def fma(d: Draw) -> Case:
     return Case([a, b, c], {}, lambda x, y, z: x * y + z, symbolic=last_axes(a, b, c))
 
 
-# -- activations -----------------------------------------------------------------------------------------------
+# -- activations -------------------------------------------------------------------------------------------
 
 
 def number(key: str, low: float, high: float) -> Any:
@@ -376,7 +376,7 @@ def prelu(d: Draw) -> Case:
     return Case([x, slope], {}, lambda t, s: torch.where(t > 0, t, t * s), symbolic=last_axes(x, slope))
 
 
-# -- quantisation ----------------------------------------------------------------------------------------------
+# -- quantisation ------------------------------------------------------------------------------------------
 
 
 @case("quantize")

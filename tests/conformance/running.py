@@ -75,7 +75,7 @@ def run_gradient(
 
 
 def compare(got: Array, want: torch.Tensor, slack: float, what: str, scale: float | None = None) -> None:
-    """Equal up to TOLERANCE * slack of the element, plus as much of `scale` (default: of the largest one, 1 at most)."""
+    """Equal up to TOLERANCE * slack of the element plus `scale` (default: the largest one, 1 at most)."""
     expected = want.detach().numpy()
     assert list(got.shape) == list(expected.shape), (
         f"{what}: shape {list(got.shape)}, not {list(expected.shape)}"

@@ -1,4 +1,4 @@
-"""Gradients of every differentiable op: against PyTorch's autograd, and against finite differences of our own op."""
+"""Gradients of every differentiable op: against PyTorch's autograd and against finite differences."""
 
 from __future__ import annotations
 
