@@ -19,20 +19,29 @@ namespace deepseek {
 using loops::Expr;
 
 // Which dtypes an input takes. Inputs of one op that share a letter group (`same`) must agree.
-enum class Accepts : std::uint8_t { Any, Real, Float, Integer, Bool, IntegerOrBool, Index /* I32 or I64 */, Number /* Real, no Bool */ };
+enum class Accepts : std::uint8_t {
+  Any,
+  Real,
+  Float,
+  Integer,
+  Bool,
+  IntegerOrBool,
+  Index /* I32 or I64 */,
+  Number /* Real, no Bool */
+};
 
 struct InputSpec {
   std::string name;
   Accepts accepts = Accepts::Any;
   bool optional = false;
-  bool variadic = false;   // last input only
-  bool free = false;       // dtype need not agree with the op's other non-free inputs
+  bool variadic = false;  // last input only
+  bool free = false;      // dtype need not agree with the op's other non-free inputs
 };
 
 struct AttrSpec {
   std::string name;
   AttrKind kind;
-  std::optional<Attr> default_value;   // none: required
+  std::optional<Attr> default_value;  // none: required
   std::string doc;
 };
 
@@ -48,7 +57,8 @@ class Elements {
   // A dim as an index expression.
   virtual Expr dim(const Dim& d) = 0;
   // reducer over the box of extents; body gets the coordinates in it.
-  Expr reduce(loops::Reducer r, std::span<const Expr> extents, const std::function<Expr(std::span<const Expr>)>& body);
+  Expr reduce(loops::Reducer r, std::span<const Expr> extents,
+              const std::function<Expr(std::span<const Expr>)>& body);
   // Raises `message` (InvalidArgument or OutOfRange at run time) where the condition is false; guard the loads too.
   virtual void require(Expr condition, std::string_view message) = 0;
 };
@@ -57,48 +67,56 @@ class Elements {
 class ProgramBuilder {
  public:
   virtual ~ProgramBuilder() = default;
-  virtual loops::Buffer input(int i) = 0;    // dense row-major
+  virtual loops::Buffer input(int i) = 0;  // dense row-major
   virtual loops::Buffer output(int i) = 0;
   virtual Expr dim(const Dim& d) = 0;
-  virtual loops::Buffer workspace(std::string name, DType t, Expr extent) = 0;   // shared by all phases
-  virtual void phase(loops::Stmt s) = 0;     // appended at top level
+  virtual loops::Buffer workspace(std::string name, DType t, Expr extent) = 0;  // shared by all phases
+  virtual void phase(loops::Stmt s) = 0;                                        // appended at top level
   virtual loops::Stmt require(Expr condition, std::string_view message) = 0;
 };
 
-using InferFn = std::function<std::vector<Type>(const Node&)>;   // node.inputs and node.attrs are filled in
+using InferFn = std::function<std::vector<Type>(const Node&)>;  // node.inputs and node.attrs are filled in
 // Inputs already in compute_type, an empty Expr where an optional input is absent. The result is in the output's
 // compute_type or dtype.
 using PointwiseFn = std::function<Expr(const Node&, std::span<const Expr>)>;
 using IndexedFn = std::function<Expr(const Node&, Elements&, std::span<const Expr> coords)>;
 using ProgramFn = std::function<void(const Node&, ProgramBuilder&)>;
-using ComposedFn = std::function<std::vector<Value>(Graph&, const Node&)>;     // node.inputs are values of the graph
+using ComposedFn =
+    std::function<std::vector<Value>(Graph&, const Node&)>;  // node.inputs are values of the graph
 // Gradients of the inputs for gradients `dys` of the outputs (empty Values: zero). Inputs not `needed` may stay empty.
-using GradientFn = std::function<std::vector<Value>(Graph&, const Node&, std::span<const Value> dys, const std::vector<bool>& needed)>;
+using GradientFn = std::function<std::vector<Value>(Graph&, const Node&, std::span<const Value> dys,
+                                                    const std::vector<bool>& needed)>;
 // Host ops: run on host tensors at bind time or between segments (shape arithmetic, control flow).
 using HostFn = std::function<std::vector<Tensor>(const Node&, std::span<const Tensor>)>;
 
 // Fills in what defaults cannot say (lists by rank, layouts) and puts attributes into their normal form, before infer.
 using NormalizeFn = std::function<void(Node&)>;
 
-struct Pointwise { PointwiseFn fn; };
-struct Indexed { IndexedFn fn; };
+struct Pointwise {
+  PointwiseFn fn;
+};
+struct Indexed {
+  IndexedFn fn;
+};
 struct Programmed {
   ProgramFn fn;
   // A data-dependent result: symbols that this op defines. The program's last output is I64[count] and holds
   // their values; it runs first, as a program of its own, when `extents` is set.
   ProgramFn extents;
 };
-struct Composed { ComposedFn fn; };
-struct Structural {};   // if, while, call: the executor runs sub-graphs
+struct Composed {
+  ComposedFn fn;
+};
+struct Structural {};  // if, while, call: the executor runs sub-graphs
 
 struct OpDef {
   std::string name, doc, example;
   std::vector<InputSpec> inputs;
   std::vector<AttrSpec> attrs;
-  NormalizeFn normalize;   // may be empty
+  NormalizeFn normalize;  // may be empty
   InferFn infer;
   std::variant<std::monostate, Pointwise, Indexed, Programmed, Composed, Structural> definition;
-  GradientFn gradient;   // empty: not differentiable
+  GradientFn gradient;  // empty: not differentiable
 
   const Pointwise* pointwise() const { return std::get_if<Pointwise>(&definition); }
   const Indexed* indexed() const { return std::get_if<Indexed>(&definition); }
@@ -112,10 +130,10 @@ class OpBuilder {
   explicit OpBuilder(OpDef& d) : d_(d) {}
   OpBuilder& doc(std::string text);
   OpBuilder& input(std::string name, Accepts a = Accepts::Any);
-  OpBuilder& input_free(std::string name, Accepts a = Accepts::Any);      // own dtype
+  OpBuilder& input_free(std::string name, Accepts a = Accepts::Any);  // own dtype
   OpBuilder& input_optional(std::string name, Accepts a = Accepts::Any, bool free = false);
   OpBuilder& inputs_variadic(std::string name, Accepts a = Accepts::Any, bool free = false);
-  OpBuilder& attr(std::string name, AttrKind kind, std::string doc);                    // required
+  OpBuilder& attr(std::string name, AttrKind kind, std::string doc);  // required
   OpBuilder& attr(std::string name, AttrKind kind, Attr default_value, std::string doc);
   OpBuilder& normalize(NormalizeFn f);
   OpBuilder& infer(InferFn f);
@@ -134,45 +152,46 @@ class OpTable {
  public:
   OpBuilder add(std::string name);
   const OpDef* find(std::string_view name) const;
-  std::vector<const OpDef*> all() const;   // by name
+  std::vector<const OpDef*> all() const;  // by name
  private:
   std::map<std::string, std::unique_ptr<OpDef>, std::less<>> ops_;
 };
-const OpTable& op_table();   // built once, thread-safe
+const OpTable& op_table();  // built once, thread-safe
 
 // Shape rules used by many ops.
-InferFn same_as(int input = 0);                         // type of that input
-InferFn broadcast_inputs();                             // broadcast of all inputs, dtype of the first
-InferFn broadcast_to_dtype(DType t);                    // broadcast shape, that dtype (comparisons)
+InferFn same_as(int input = 0);       // type of that input
+InferFn broadcast_inputs();           // broadcast of all inputs, dtype of the first
+InferFn broadcast_to_dtype(DType t);  // broadcast shape, that dtype (comparisons)
 // Checks a node's inputs and attributes against its entry and fills in defaults; throws Error{InvalidArgument}.
 void complete(Node& n);
 // Throws Error{InvalidArgument} for the node.
 [[noreturn]] void bad_input(const Node& n, std::string expected, std::string got);
 // Attribute axis normalised to [0, rank); throws Error{InvalidArgument} when out of range.
 int normalize_axis(const Node& n, std::int64_t axis, int rank);
-std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& axes, int rank);   // sorted, distinct
+std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& axes,
+                                int rank);  // sorted, distinct
 // Sums dy down to `like`'s shape after a broadcast.
 Value unbroadcast(Graph& g, Value dy, Value like);
 
 // One function per subject of entries, called by op_table().
-void add_unary_ops(OpTable& t);        // neg, exp, tanh, is_nan, cast ...
-void add_binary_ops(OpTable& t);       // add, less, logical_and, select, clamp ...
-void add_activation_ops(OpTable& t);   // relu, gelu, silu ...
-void add_shape_ops(OpTable& t);        // view.cc, join.cc, make.cc, gather.cc, scatter.cc
-void add_reduce_ops(OpTable& t);       // sum, mean, argmax ...
+void add_unary_ops(OpTable& t);       // neg, exp, tanh, is_nan, cast ...
+void add_binary_ops(OpTable& t);      // add, less, logical_and, select, clamp ...
+void add_activation_ops(OpTable& t);  // relu, gelu, silu ...
+void add_shape_ops(OpTable& t);       // view.cc, join.cc, make.cc, gather.cc, scatter.cc
+void add_reduce_ops(OpTable& t);      // sum, mean, argmax ...
 void add_matmul_ops(OpTable& t);
 void add_distance_ops(OpTable& t);
 void add_conv_ops(OpTable& t);
 void add_pool_ops(OpTable& t);
 void add_conv_transpose_ops(OpTable& t);
 void add_adaptive_pool_ops(OpTable& t);
-void add_norm_ops(OpTable& t);           // softmax, layer_norm, batch_norm ...
-void add_channel_norm_ops(OpTable& t);   // group_norm, instance_norm, lrn
+void add_norm_ops(OpTable& t);          // softmax, layer_norm, batch_norm ...
+void add_channel_norm_ops(OpTable& t);  // group_norm, instance_norm, lrn
 void add_attention_ops(OpTable& t);
-void add_scan_ops(OpTable& t);         // cumsum, cumprod
-void add_sort_ops(OpTable& t);         // sort, topk, nonzero
-void add_control_ops(OpTable& t);      // if, while
-void add_recurrent_ops(OpTable& t);    // lstm, gru, rnn
+void add_scan_ops(OpTable& t);       // cumsum, cumprod
+void add_sort_ops(OpTable& t);       // sort, topk, nonzero
+void add_control_ops(OpTable& t);    // if, while
+void add_recurrent_ops(OpTable& t);  // lstm, gru, rnn
 void add_random_ops(OpTable& t);
 void add_quantize_ops(OpTable& t);
 
