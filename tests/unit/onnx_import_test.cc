@@ -166,6 +166,22 @@ TEST(OnnxImport, ShapeInputsAreAskedForAndGraphsKeptByTheirValues) {
   EXPECT_EQ(caught([&] { with({3}); }).code(), Code::InvalidArgument);
 }
 
+TEST(OnnxImport, DimsThatMustBeStaticComeFromTheShapesGiven) {
+  Model m;
+  m.input("x", {"n", "2"}).output("y");
+  m.add("SplitToSequence", {"x"}, {"parts"});
+  set_int(m.add("ConcatFromSequence", {"parts"}, {"y"}), "axis", 1);
+  OnnxProgram program = m.program();
+  EXPECT_EQ(program.shape_inputs(), std::vector<std::string>{"x"});
+  const auto with = [&](std::int64_t n) {
+    return program.graph_for([&](std::string_view) { return std::optional(Tensor(DType::F32, {n, 2})); });
+  };
+  EXPECT_EQ(str(with(3)->outputs().at(0).value.shape()), "[1, 6]");
+  EXPECT_EQ(str(with(5)->outputs().at(0).value.shape()), "[1, 10]");
+  EXPECT_EQ(with(3), with(3));
+  EXPECT_EQ(caught([&] { m.import(); }).code(), Code::Unsupported);
+}
+
 TEST(OnnxImport, AShapeFromDataIsUnsupported) {
   Model m;
   m.input("x", {"1000000"}).input("data", {"4096"}, TensorProto::INT64).output("y");

@@ -18,6 +18,10 @@ void Context::unsupported(std::string expected, std::string got) const {
   throw Error(Code::Unsupported, "", "", std::move(expected), std::move(got));
 }
 
+void Context::ask_for(std::string expected, const Dim& d) {
+  importer_.ask_for_shapes(d, *this, std::move(expected));
+}
+
 // -- inputs --------------------------------------------------------------------------------------------------
 const Item& Context::item(int i) {
   if (!has(i)) bad("an input " + std::to_string(i), "nothing");
@@ -69,7 +73,7 @@ const Known& Context::need(int i) {
 std::vector<std::int64_t> Context::need_ints(int i) {
   std::vector<std::int64_t> result;
   for (const Dim& d : need_dims(i)) {
-    if (!d.is_static()) unsupported("static integers in input " + std::to_string(i), d.str());
+    if (!d.is_static()) ask_for("static integers in input " + std::to_string(i), d);
     result.push_back(d.value());
   }
   return result;

@@ -117,8 +117,7 @@ std::vector<OnnxInput> Source::inputs() {
 }
 
 // -- importer ------------------------------------------------------------------------------------------------
-Importer::Importer(Source& source, const OnnxProgram::Values& values,
-                   const std::set<std::string, std::less<>>& wanted)
+Importer::Importer(Source& source, const OnnxProgram::Values& values, const Wanted& wanted)
     : source_(source), values_(values), wanted_(wanted) {
   for (const auto& f : source.model->functions())
     functions_[key_of(f.domain(), f.name()) + "/" + f.overload()] = &f;
@@ -140,7 +139,7 @@ void Importer::count_nodes(std::size_t n) {
 // A placeholder of this name; its value is known where it is wanted and given.
 Item Importer::declare(const std::string& name, const Type& type, const std::optional<Tensor>& value) {
   Item item(graph_.placeholder(name, type.dtype, type.shape));
-  if (!value || !wanted_.contains(name)) return item;
+  if (!value || !wanted_.values.contains(name)) return item;
   if (value->dtype() != type.dtype || value->dims().size() != type.shape.size())
     throw Error(Code::InvalidArgument, "input", source_.options.model + ": '" + name + "'", str(type),
                 std::string(deepseek::name(value->dtype())) + str(value->dims()));
@@ -151,11 +150,15 @@ Item Importer::declare(const std::string& name, const Type& type, const std::opt
 void Importer::declare_inputs(Scope& scope) {
   for (const OnnxInput& input : source_.inputs()) {
     if (input.kind == OnnxKind::Tensor) {
-      const bool wanted = wanted_.contains(input.name) && values_;
-      scope.items[input.name] = declare(input.name, input.type, wanted ? values_(input.name) : std::nullopt);
+      const bool fixed = wanted_.shapes.contains(input.name);
+      const bool asked = values_ && (fixed || wanted_.values.contains(input.name));
+      const auto value = asked ? values_(input.name) : std::nullopt;
+      Type type = input.type;
+      if (fixed && value && value->dims().size() == type.shape.size()) type.shape = to_shape(value->dims());
+      scope.items[input.name] = declare(input.name, type, value);
       continue;
     }
-    if (!values_) throw NeedsValues{{input.name}};
+    if (!values_) throw NeedsInputs{{input.name}, {}};
     // Each element has the shape that came.
     const auto given = [&](const std::string& name) -> std::optional<Item> {
       const auto value = values_(name);
@@ -339,7 +342,7 @@ void Importer::ask_for(const Value& v, const Context& c) {
       const Dim count = numel(n->outputs[0].shape);
       small =
           small && (!count.is_static() || count.value() <= kMaxAsked) && n->outputs[0].dtype != DType::String;
-      if (!wanted_.contains(n->name)) names.push_back(n->name);
+      if (!wanted_.values.contains(n->name)) names.push_back(n->name);
     }
     for (const Value& in : n->inputs)
       if (in) stack.push_back(in.node);
@@ -347,7 +350,23 @@ void Importer::ask_for(const Value& v, const Context& c) {
   if (names.empty() || !small || !seen.contains(v.node))
     c.unsupported("a constant, or a value computed from shapes and small inputs",
                   "'" + v.node->name + "', computed from data");
-  throw NeedsValues{std::move(names)};
+  throw NeedsInputs{std::move(names), {}};
+}
+
+void Importer::ask_for_shapes(const Dim& d, const Context& c, std::string expected) {
+  std::vector<std::string> symbols, names;
+  d.symbols(symbols);
+  for (const OnnxInput& input : source_.inputs()) {
+    if (input.kind != OnnxKind::Tensor || wanted_.shapes.contains(input.name)) continue;
+    std::vector<std::string> own;
+    for (const Dim& dim : input.type.shape) dim.symbols(own);
+    const bool has = std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) {
+      return std::find(own.begin(), own.end(), s) != own.end();
+    });
+    if (has) names.push_back(input.name);
+  }
+  if (names.empty()) c.unsupported(std::move(expected), d.str());
+  throw NeedsInputs{{}, std::move(names)};
 }
 
 // -- table ---------------------------------------------------------------------------------------------------

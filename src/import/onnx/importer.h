@@ -33,9 +33,19 @@ struct Item {
       : kind(Kind::Sequence), sequence(std::make_shared<const std::vector<Item>>(std::move(s))) {}
 };
 
-// Thrown when a value is needed that only the user's inputs give; the program asks for these and imports again.
-struct NeedsValues {
-  std::vector<std::string> inputs;
+// Thrown when something is needed that only the user's inputs give: values, or shapes that are declared as dynamic.
+// The program asks for these and imports again.
+struct NeedsInputs {
+  std::vector<std::string> values, shapes;
+};
+
+// Names of inputs of which the importer knows, beside what the model says, the value or the shape.
+struct Wanted {
+  std::set<std::string, std::less<>> values, shapes;
+  void add(const NeedsInputs& needs) {
+    values.insert(needs.values.begin(), needs.values.end());
+    shapes.insert(needs.shapes.begin(), needs.shapes.end());
+  }
 };
 
 class Importer;
@@ -98,6 +108,8 @@ class Context {
   // -- errors; op and node are added on the way out
   [[noreturn]] void bad(std::string expected, std::string got) const;
   [[noreturn]] void unsupported(std::string expected, std::string got) const;
+  // A dim must be static: the shapes of the inputs that it comes from are asked for; without any: unsupported.
+  [[noreturn]] void ask_for(std::string expected, const Dim& d);
 
   Importer& importer() { return importer_; }
   Scope& scope() { return scope_; }
@@ -178,15 +190,16 @@ struct Source {
 class Importer {
  public:
   // `values` gives those of the inputs that are asked for; empty: none can be had.
-  Importer(Source& source, const OnnxProgram::Values& values,
-           const std::set<std::string, std::less<>>& wanted);
+  Importer(Source& source, const OnnxProgram::Values& values, const Wanted& wanted);
   Graph run();
 
   Source& source() { return source_; }
   // Runs the nodes of a sub-graph in place, with `inputs` for its inputs; gives its outputs.
   std::vector<Item> inline_graph(const onnx::GraphProto& g, std::vector<Item> inputs, Scope& parent);
-  // Inputs of the model from which the value is computed; throws NeedsValues for them, or Error{Unsupported}.
+  // Inputs of the model from which the value is computed; throws NeedsInputs for them, or Error{Unsupported}.
   [[noreturn]] void ask_for(const Value& v, const Context& c);
+  // The same for their shapes where a dim that is symbolic must be known.
+  [[noreturn]] void ask_for_shapes(const Dim& d, const Context& c, std::string expected);
   Item lookup(const std::string& name, Scope& scope);
   Value value(Item& item, Scope& scope);
   void count_nodes(std::size_t n);  // throws Error{ResourceExhausted} when loops unroll without end
@@ -199,7 +212,7 @@ class Importer {
   friend class Context;
   Source& source_;
   const OnnxProgram::Values& values_;
-  const std::set<std::string, std::less<>>& wanted_;
+  const Wanted& wanted_;
   std::map<std::string, const onnx::FunctionProto*> functions_;
   std::map<std::string, std::int64_t> opsets_;
   std::size_t nodes_ = 0;

@@ -106,7 +106,7 @@ void attention(Context& c) {
   }
   c.out(1, Item(k));
   c.out(2, Item(v));
-  if (!q.dim(3).is_static()) c.unsupported("a static head size", q.dim(3).str());
+  if (!q.dim(3).is_static()) c.ask_for("a static head size", q.dim(3));
   const double scale = c.attr_f("scale", 1 / std::sqrt(static_cast<double>(q.dim(3).value())));
   // Scores of q * sqrt(scale) and k * sqrt(scale) overflow less; groups of query heads share a key head.
   const Dim groups = floordiv(q.dim(1), k.dim(1));
@@ -202,8 +202,8 @@ void linear_attention(Context& c) {
   const Value q = split_heads(c, wide(query), q_heads), k = split_heads(c, wide(c.in(1)), heads),
               v = split_heads(c, wide(c.in(2)), heads);
   const Dim batch = q.dim(0), size = q.dim(3), width = v.dim(3);
-  if (!q.dim(2).is_static() || !size.is_static())
-    c.unsupported("a static length and head size", str(query.type()));
+  if (!q.dim(2).is_static()) c.ask_for("a static length", q.dim(2));
+  if (!size.is_static()) c.ask_for("a static head size", size);
   const double given = c.attr_f("scale", 0);
   const double scale = given != 0 ? given : 1 / std::sqrt(static_cast<double>(size.value()));
   const auto per_head =
@@ -239,7 +239,7 @@ void causal_conv(Context& c) {
     c.bad("an input and a weight of rank 3", str(x.type()) + " and " + str(w.type()));
   const Dim before = w.dim(2) - 1;
   const Value padded = c.has(3) ? e.concat({c.in(3), x}, 2) : e.pad(x, {0, 0, before}, {0, 0, 0});
-  if (!x.dim(1).is_static()) c.unsupported("a static number of channels", x.dim(1).str());
+  if (!x.dim(1).is_static()) c.ask_for("a static number of channels", x.dim(1));
   Value y = e.op("conv", {padded, w}, {{"feature_groups", x.dim(1).value()}});
   if (c.has(2)) y = e.add(y, e.along_axis(c.in(2), 1, 3));
   const std::string activation = c.attr_s("activation", "none");
@@ -266,7 +266,7 @@ void flex_attention(Context& c) {
   const Value q = c.in(0), k = c.in(1), v = c.in(2);
   if (q.rank() != 4 || k.rank() != 4 || v.rank() != 4)
     c.bad("queries, keys and values of rank 4", str(q.type()));
-  if (!q.dim(3).is_static()) c.unsupported("a static head size", q.dim(3).str());
+  if (!q.dim(3).is_static()) c.ask_for("a static head size", q.dim(3));
   const double scale = c.attr_f("scale", 1 / std::sqrt(static_cast<double>(q.dim(3).value())));
   const DType precision = c.attr_dtype("softmax_precision", compute_type(q.dtype()));
   const Dim groups = floordiv(q.dim(1), k.dim(1));

@@ -95,7 +95,7 @@ void loop(Context& c) {
 
 std::int64_t static_extent(Context& c, const Value& x, int axis) {
   const Dim& d = x.dim(axis);
-  if (!d.is_static()) c.unsupported("a static number of iterations", d.str());
+  if (!d.is_static()) c.ask_for("a static number of iterations", d);
   if (d.value() > kMaxUnrolled)
     c.unsupported("at most " + std::to_string(kMaxUnrolled) + " iterations", d.str());
   return d.value();

@@ -74,7 +74,7 @@ void tfidf(Context& c) {
     c.unsupported("a vector or matrix of integers", str(x.type()));
   const bool single = x.rank() == 1;
   x = e.cast(single ? e.unsqueeze(x, 0) : x, DType::I64);
-  if (!x.dim(1).is_static()) c.unsupported("rows of static length", x.dim(1).str());
+  if (!x.dim(1).is_static()) c.ask_for("rows of static length", x.dim(1));
   const std::int64_t length = x.dim(1).value(), skips = c.need_attr("max_skip_count");
   const std::int64_t shortest = c.need_attr("min_gram_length"), longest = c.need_attr("max_gram_length");
   if (skips < 0 || skips > 1024) c.unsupported("max_skip_count from 0 to 1024", std::to_string(skips));

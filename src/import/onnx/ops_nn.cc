@@ -70,8 +70,7 @@ void conv_transpose(Context& c) {
     if (!wanted.empty() && wanted.size() != n) c.bad("an output_shape of the spatial dims", str(wanted));
     for (std::size_t i = 0; i < n; ++i) {
       const Dim& d = x.dim(static_cast<int>(i) + 2);
-      if (!d.is_static())
-        c.unsupported("static spatial dims with " + (same ? auto_pad : "output_shape"), d.str());
+      if (!d.is_static()) c.ask_for("static spatial dims with " + (same ? auto_pad : "output_shape"), d);
       const std::int64_t target = wanted.empty() ? d.value() * strides[i] : wanted[i];
       const std::int64_t total =
           strides[i] * (d.value() - 1) + extra[i] + (taps[i] - 1) * dilations[i] + 1 - target;

@@ -40,7 +40,7 @@ Windows read_windows(Context& c, Value x, const Shape& taps) {
     if (auto_pad.starts_with("SAME")) {
       std::int64_t total = reach - 1;
       if (w.strides[i] != 1) {
-        if (!d.is_static()) c.unsupported("static spatial dims with auto_pad and strides", d.str());
+        if (!d.is_static()) c.ask_for("static spatial dims with auto_pad and strides", d);
         const std::int64_t positions = (d.value() + w.strides[i] - 1) / w.strides[i];
         total = std::max<std::int64_t>((positions - 1) * w.strides[i] + reach - d.value(), 0);
       }
@@ -48,7 +48,7 @@ Windows read_windows(Context& c, Value x, const Shape& taps) {
       w.high[i] = total - w.low[i];
     }
     if (!ceil_mode || w.strides[i] == 1) continue;
-    if (!d.is_static()) c.unsupported("static spatial dims with ceil_mode", d.str());
+    if (!d.is_static()) c.ask_for("static spatial dims with ceil_mode", d);
     const std::int64_t room = d.value() + w.low[i] + w.high[i] - reach;
     if (room < 0) continue;
     std::int64_t positions = (room + w.strides[i] - 1) / w.strides[i] + 1;

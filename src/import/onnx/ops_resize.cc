@@ -205,8 +205,8 @@ void resize(Context& c) {
   if (!sizes.empty() && scales.empty() && policy != "stretch")
     for (std::size_t i = 0; i < axes.size(); ++i) {
       const Dim &in = x.dim(static_cast<int>(axes[i])), &out = sizes[i];
-      if (!in.is_static() || !out.is_static())
-        c.unsupported("static sizes with a keep_aspect_ratio_policy", in.str());
+      for (const Dim* d : {&in, &out})
+        if (!d->is_static()) c.ask_for("static sizes with a keep_aspect_ratio_policy", *d);
       const double ratio = static_cast<double>(out.value()) / static_cast<double>(in.value());
       common = i == 0 ? ratio : policy == "not_larger" ? std::min(common, ratio) : std::max(common, ratio);
     }
@@ -224,8 +224,9 @@ void resize(Context& c) {
       y = repeat_axis(e, y, axis, static_cast<std::int64_t>(scales[i]));
       continue;
     }
-    if (!in.is_static() || (scales.empty() && !sizes[i].is_static()))
-      c.unsupported("a static size on axis " + std::to_string(axis), in.str());
+    if (!in.is_static()) c.ask_for("a static size on axis " + std::to_string(axis), in);
+    if (scales.empty() && !sizes[i].is_static())
+      c.ask_for("a static size on axis " + std::to_string(axis), sizes[i]);
     AxisScale a{in.value(), 0, 0};
     if (!scales.empty()) {
       a.scale = scales[i];
@@ -258,7 +259,7 @@ void center_crop_pad(Context& c) {
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const auto a = static_cast<std::size_t>(c.axis(axes[i], x.rank()));
     const Dim more = target[i] - x.shape()[a];
-    if (!more.is_static()) c.unsupported("static sizes", more.str());
+    if (!more.is_static()) c.ask_for("static sizes", more);
     // The odd element goes to the end, of a crop as of a pad.
     low[a] = more.value() / 2;
     high[a] = more.value() - more.value() / 2;

@@ -67,7 +67,7 @@ void concat(Context& c) {
 void split(Context& c) {
   const Value x = c.in(0);
   const int axis = c.axis(c.attr("axis", 0), x.rank());
-  if (!x.dim(axis).is_static()) c.unsupported("a static dim to split", x.dim(axis).str());
+  if (!x.dim(axis).is_static()) c.ask_for("a static dim to split", x.dim(axis));
   const std::int64_t extent = x.dim(axis).value();
   Ints sizes;
   const bool scalar = !c.has(1) || c.rank(1) == 0;

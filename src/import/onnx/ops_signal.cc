@@ -111,7 +111,7 @@ void dft(Context& c) {
   if (axis == last || !(x.dim(last) == Dim(1) || x.dim(last) == Dim(2)))
     c.bad("an axis other than the last, which is 1 or 2", str(x.type()));
   const bool inverse = c.attr("inverse", 0) != 0, onesided = c.attr("onesided", 0) != 0;
-  if (!x.dim(axis).is_static()) c.unsupported("a static axis", x.dim(axis).str());
+  if (!x.dim(axis).is_static()) c.ask_for("a static axis", x.dim(axis));
   const std::int64_t extent = x.dim(axis).value();
   const std::int64_t length = c.has(1) ? c.need_int(1) : inverse && onesided ? 2 * (extent - 1) : extent;
   // The transformed axis goes last, the pair of numbers apart.
@@ -132,7 +132,7 @@ void stft(Context& c) {
   if (x.rank() < 2 || x.rank() > 3 || hop < 1)
     c.bad("a signal [batch, length, 1 or 2] and a positive step", str(x.type()));
   const Dim extent = x.dim(1);
-  if (!extent.is_static()) c.unsupported("a signal of static length", extent.str());
+  if (!extent.is_static()) c.ask_for("a signal of static length", extent);
   Dim window_size = c.has(2) ? c.shape(2).at(0) : extent;
   const std::int64_t length = c.has(3) ? c.need_int(3) : window_size.value();
   check_length(c, length);

@@ -7,7 +7,7 @@
 namespace deepseek {
 
 using onnx_import::Importer;
-using onnx_import::NeedsValues;
+using onnx_import::NeedsInputs;
 using onnx_import::Source;
 
 namespace {
@@ -18,7 +18,7 @@ struct OnnxProgram::State {
   std::mutex mutex;
   Source source;
   std::vector<OnnxInput> inputs;
-  std::set<std::string, std::less<>> wanted;
+  onnx_import::Wanted wanted;
   std::map<std::string, std::shared_ptr<const Graph>> graphs;  // by the bytes of the values
 
   State(std::span<const std::byte> model, OnnxImportOptions options) : source(model, std::move(options)) {
@@ -42,7 +42,14 @@ struct OnnxProgram::State {
         key += describe(name, *t);
       }
     }
-    for (const std::string& name : wanted) {
+    for (const std::string& name : wanted.shapes) {
+      const auto t = values ? values(name) : std::nullopt;
+      if (!t)
+        throw Error(Code::InvalidArgument, "input", source.options.model + ": '" + name + "'",
+                    "an array, because its shape decides others", "none");
+      key += describe(name, *t);
+    }
+    for (const std::string& name : wanted.values) {
       const auto declared =
           std::find_if(inputs.begin(), inputs.end(), [&](const OnnxInput& i) { return i.name == name; });
       const auto t = values ? values(name) : std::nullopt;
@@ -66,8 +73,8 @@ struct OnnxProgram::State {
         auto graph = std::make_shared<const Graph>(Importer(source, values, wanted).run());
         if (graphs.size() >= kKept) graphs.erase(graphs.begin());
         return graphs[k] = std::move(graph);
-      } catch (const NeedsValues& needs) {
-        wanted.insert(needs.inputs.begin(), needs.inputs.end());
+      } catch (const NeedsInputs& needs) {
+        wanted.add(needs);
       }
     }
   }
@@ -76,8 +83,8 @@ struct OnnxProgram::State {
   void probe() {
     try {
       graphs[""] = std::make_shared<const Graph>(Importer(source, {}, wanted).run());
-    } catch (const NeedsValues& needs) {
-      wanted.insert(needs.inputs.begin(), needs.inputs.end());
+    } catch (const NeedsInputs& needs) {
+      wanted.add(needs);
     }
   }
 };
@@ -116,7 +123,9 @@ std::vector<OnnxOutput> OnnxProgram::outputs() const {
 
 std::vector<std::string> OnnxProgram::shape_inputs() const {
   const std::lock_guard lock(state_->mutex);
-  return {state_->wanted.begin(), state_->wanted.end()};
+  std::set<std::string> names(state_->wanted.values.begin(), state_->wanted.values.end());
+  names.insert(state_->wanted.shapes.begin(), state_->wanted.shapes.end());
+  return {names.begin(), names.end()};
 }
 
 std::shared_ptr<const Graph> OnnxProgram::graph_for(const Values& values) {
@@ -128,8 +137,9 @@ Graph import_onnx(std::span<const std::byte> model, const OnnxImportOptions& opt
   Source source(model, options);
   try {
     return Importer(source, {}, {}).run();
-  } catch (const NeedsValues& needs) {
-    throw Error(Code::Unsupported, "input", options.model + ": '" + needs.inputs.front() + "'",
+  } catch (const NeedsInputs& needs) {
+    throw Error(Code::Unsupported, "input",
+                options.model + ": '" + (needs.values.empty() ? needs.shapes : needs.values).front() + "'",
                 "inputs that decide no shapes (OnnxProgram takes the others)", "one whose value is needed");
   }
 }
