@@ -220,6 +220,12 @@ int Context::axis(std::int64_t a, int rank) const {
 
 // -- outputs -------------------------------------------------------------------------------------------------
 void Context::out(int k, Item item) {
+  if (item.kind == Item::Kind::Tensor && item.value) {
+    const Shape& shape = item.value.shape();
+    for (const Dim& d : shape)
+      if (d.is_static() && d.value() > kMaxDim) bad("dims of at most 2^48", str(shape));
+    if (is_static(shape)) numel(static_dims(shape));  // throws on overflow
+  }
   if (wants(k)) scope_.items[node_.output(k)] = std::move(item);
 }
 

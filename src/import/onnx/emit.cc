@@ -13,7 +13,10 @@ Value Emit::floats(const std::vector<double>& v, DType t) {
 Value Emit::unsqueeze(Value x, Ints axes) {
   Shape shape = x.shape();
   std::sort(axes.begin(), axes.end());
-  for (const std::int64_t a : axes) shape.insert(shape.begin() + a, Dim(1));
+  for (const std::int64_t a : axes) {
+    check(a >= 0 && a <= static_cast<std::int64_t>(shape.size()), "axes of the result, from 0 on");
+    shape.insert(shape.begin() + a, Dim(1));
+  }
   return reshape(x, std::move(shape));
 }
 
@@ -37,7 +40,7 @@ Value Emit::slice(Value x, Shape starts, Shape limits, Ints steps) {
 Value Emit::slice_axis(Value x, int axis, Dim start, Dim limit, std::int64_t step) {
   Shape starts(static_cast<std::size_t>(x.rank()), Dim(0)), limits = x.shape();
   Ints steps(static_cast<std::size_t>(x.rank()), 1);
-  starts[static_cast<std::size_t>(axis)] = std::move(start);
+  starts.at(static_cast<std::size_t>(axis)) = std::move(start);
   limits[static_cast<std::size_t>(axis)] = std::move(limit);
   steps[static_cast<std::size_t>(axis)] = step;
   return slice(x, std::move(starts), std::move(limits), std::move(steps));

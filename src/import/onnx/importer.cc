@@ -101,8 +101,8 @@ std::vector<OnnxInput> Source::inputs() {
       if (!t.has_shape()) bad(Code::Unsupported, "an input of known rank", "no shape");
       for (int i = 0; i < t.shape().dim_size(); ++i) {
         const auto& d = t.shape().dim(i);
-        if (d.has_dim_value() && d.dim_value() < 0)
-          bad(Code::InvalidArgument, "dims of at least 0", std::to_string(d.dim_value()));
+        if (d.has_dim_value() && (d.dim_value() < 0 || d.dim_value() > kMaxDim))
+          bad(Code::InvalidArgument, "dims from 0 to 2^48", std::to_string(d.dim_value()));
         if (d.has_dim_value())
           input.type.shape.emplace_back(d.dim_value());
         else
@@ -257,6 +257,12 @@ void Importer::run_node(const onnx::NodeProto& node, Scope& scope) {
     // An inner node's error says where it happened already.
     if (e.source().starts_with(source_.options.model + ": ")) throw;
     throw Error(e.code(), node.op_type(), where, e.expected(), e.got());
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::ResourceExhausted, node.op_type(), where, "memory", "none left");
+  } catch (const std::exception& e) {
+    // at() of a shape or list that is shorter than the op needs
+    throw Error(Code::InvalidArgument, node.op_type(), where, "inputs of the ranks that the op takes",
+                e.what());
   }
   scope.graph->set_source(before);
 }

@@ -48,6 +48,9 @@ struct Wanted {
   }
 };
 
+// Larger dims are a mistake or an attack: no machine addresses so much. Sizes stay far from overflow below it.
+inline constexpr std::int64_t kMaxDim = std::int64_t{1} << 48;
+
 class Importer;
 struct Scope;
 

@@ -9,6 +9,7 @@ namespace deepseek::onnx_import {
 
 namespace {
 
+constexpr std::size_t kMaxSteps = 1 << 22;   // of all paths together
 constexpr std::size_t kMaxLeaves = 1 << 14;  // paths are a dense matrix, nodes x leaves
 
 void array_feature_extractor(Context& c) {
@@ -169,6 +170,7 @@ void walk(Context& c, Forest& f) {
   };
   std::vector<Visit> stack;
   const std::size_t n = f.features.size();
+  std::size_t steps = 0;
   for (auto root = f.roots.rbegin(); root != f.roots.rend(); ++root) {
     if (*root < 0 || static_cast<std::size_t>(*root) >= n)
       c.bad("roots that are nodes", std::to_string(*root));
@@ -189,6 +191,8 @@ void walk(Context& c, Forest& f) {
       continue;
     }
     const auto at = static_cast<std::size_t>(v.id);
+    steps += 2 * v.steps.size();
+    if (steps > kMaxSteps) c.unsupported("trees whose paths fit", std::to_string(n) + " nodes");
     if (f.modes[at] == 6) f.member_order.push_back(at);
     Visit yes{f.true_ids[at], f.true_leafs[at] != 0, v.steps},
         no{f.false_ids[at], f.false_leafs[at] != 0, std::move(v.steps)};

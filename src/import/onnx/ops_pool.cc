@@ -138,6 +138,7 @@ void global_lp_pool(Context& c) {
 void max_unpool(Context& c) {
   Emit& e = c.e;
   const Value x = c.in(0), indices = c.in(1);
+  if (x.rank() < 3) c.bad("rank 3 or more", str(x.type()));
   Shape shape{x.dim(0), x.dim(1)};
   if (c.has(2)) {
     shape = c.need_dims(2);

@@ -108,7 +108,7 @@ Value centred(Context& c, Value x, int zero, int axis) {
   if (!c.has(zero)) return wide;
   const Value z = e.cast(c.in(zero), DType::I32);
   if (numel(z.shape()) == Dim(1)) return e.sub(wide, e.reshape(z, {}));
-  return e.sub(wide, z.rank() == 1 ? e.along_axis(z, axis, x.rank()) : z);
+  return e.sub(wide, z.rank() == 1 && axis >= 0 ? e.along_axis(z, axis, x.rank()) : z);
 }
 
 // Integers times scales, back to integers.
@@ -122,7 +122,7 @@ Value requantised(Context& c, Value total, Value ratio, int zero, DType otherwis
 Value scalar_or(Emit& e, Value v, int axis, int rank) {
   v = e.cast(v, DType::F32);
   if (numel(v.shape()) == Dim(1)) return e.reshape(v, {});
-  return v.rank() == 1 ? e.along_axis(v, axis, rank) : v;
+  return v.rank() == 1 && axis >= 0 ? e.along_axis(v, axis, rank) : v;
 }
 
 void qlinear_matmul(Context& c) {

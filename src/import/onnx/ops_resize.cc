@@ -10,7 +10,9 @@ namespace deepseek::onnx_import {
 
 namespace {
 
-constexpr std::int64_t kMaxExtent = 1 << 22;  // of a resized axis
+constexpr std::int64_t kMaxExtent = 1 << 20;  // of a resized axis
+
+constexpr double kMaxTaps = 2048;  // on either side of a point
 
 struct Settings {
   std::string mode = "nearest", coordinates = "half_pixel", nearest = "round_prefer_floor";
@@ -75,6 +77,8 @@ std::vector<double> tap_weights(Context& c, const Settings& s, double scale, dou
   const bool linear = s.mode == "linear";
   const double reach = linear ? 1 : 2;
   const double shrink = s.antialias ? std::min(scale, 1.0) : 1.0;
+  if (!(reach / shrink < kMaxTaps))
+    c.unsupported("a scale that reads at most 4096 elements", std::to_string(scale));
   first = static_cast<std::int64_t>(std::floor(-reach / shrink)) + 1;
   const std::int64_t last = 1 - first;
   for (std::int64_t i = first; i <= last; ++i) {
@@ -98,7 +102,6 @@ Taps taps_of(Context& c, const Settings& s, const AxisScale& a) {
     std::int64_t first = 0;
     std::vector<double> w = tap_weights(c, s, a.scale, whole ? 1 : x - std::floor(x), first);
     if (taps.index.empty()) {
-      if (w.size() > 4096) c.unsupported("a scale that reads at most 4096 elements", std::to_string(a.scale));
       c.importer().count_nodes(w.size());
       taps.index.resize(w.size());
       taps.weight.resize(w.size());
@@ -219,7 +222,7 @@ void resize(Context& c) {
                        : scales[i] == 1 && roi.empty())
       continue;
     if (!in.is_static() && !scales.empty() && s.mode == "nearest" && scales[i] == std::floor(scales[i]) &&
-        scales[i] >= 1 &&
+        scales[i] >= 1 && scales[i] <= static_cast<double>(kMaxExtent) &&
         (s.coordinates == "half_pixel" || (s.coordinates == "asymmetric" && s.nearest == "floor"))) {
       y = repeat_axis(e, y, axis, static_cast<std::int64_t>(scales[i]));
       continue;
@@ -234,6 +237,8 @@ void resize(Context& c) {
         c.bad("positive scales that fit", std::to_string(a.scale));
       a.out = static_cast<std::int64_t>(std::floor(static_cast<double>(a.in) * a.scale));
     } else {
+      if (common > 0 && !(static_cast<double>(a.in) * common <= static_cast<double>(kMaxExtent)))
+        c.bad("sizes that fit", std::to_string(common));
       a.out = common > 0 ? static_cast<std::int64_t>(std::floor(static_cast<double>(a.in) * common + 0.5))
                          : sizes[i].value();
       a.scale = common > 0 ? common : static_cast<double>(a.out) / static_cast<double>(a.in);

@@ -7,6 +7,8 @@ namespace deepseek::onnx_import {
 
 namespace {
 
+constexpr std::int64_t kMaxTaps = 4096;  // of Col2Im
+
 enum class Outside : std::uint8_t { Zeros, Border, Reflection };
 
 // Elements of x [N, C, spatial...] at whole coordinates (floats, one Value [N, P] per spatial dim): [N, C, P].
@@ -285,12 +287,13 @@ void col2im(Context& c) {
   std::int64_t taps = 1;
   Shape counts;
   for (std::size_t i = 0; i < n; ++i) {
-    if (block[i] < 1 || strides[i] < 1 || __builtin_mul_overflow(taps, block[i], &taps))
-      c.bad("positive blocks and strides", str(block));
+    if (block[i] < 1 || strides[i] < 1 || image[i] < 0 || image[i] > kMaxDim ||
+        __builtin_mul_overflow(taps, block[i], &taps))
+      c.bad("positive blocks and strides, and an image that fits", str(block));
+    if (taps > kMaxTaps) c.unsupported("at most 4096 taps", std::to_string(taps));
     counts.emplace_back((image[i] + pads[i] + pads[i + n] - dilations[i] * (block[i] - 1) - 1) / strides[i] +
                         1);
   }
-  if (taps > 4096) c.unsupported("at most 4096 taps", std::to_string(taps));
   c.importer().count_nodes(static_cast<std::size_t>(taps) * 4);
   const Dim channels = floordiv(x.dim(1), Dim(taps));
   Shape apart{x.dim(0), channels, taps};

@@ -23,6 +23,7 @@ std::size_t position(Context& c, int i, std::size_t limit) {
 void construct(Context& c) {
   std::vector<Item> items;
   for (int i = 0; i < c.inputs(); ++i) items.push_back(c.item(i));
+  c.importer().count_nodes(items.size());
   c.out(0, Item(std::move(items)));
 }
 
@@ -37,13 +38,14 @@ void insert(Context& c) {
     at = static_cast<std::size_t>(from_start);
   }
   items.insert(items.begin() + static_cast<std::ptrdiff_t>(at), c.item(1));
+  c.importer().count_nodes(items.size());  // a copy in every iteration adds up
   c.out(0, Item(std::move(items)));
 }
 
 void erase(Context& c) {
   std::vector<Item> items = elements(c, 0);
-  const std::size_t at = c.has(1) ? position(c, 1, items.size()) : items.size() - 1;
   if (items.empty()) c.bad("a sequence with elements", "an empty one");
+  const std::size_t at = c.has(1) ? position(c, 1, items.size()) : items.size() - 1;
   items.erase(items.begin() + static_cast<std::ptrdiff_t>(at));
   c.out(0, Item(std::move(items)));
 }

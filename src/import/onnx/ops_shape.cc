@@ -313,9 +313,16 @@ void eye_like(Context& c) {
                  c.attr_dtype("dtype", c.dtype(0))));
 }
 
+std::int64_t real_depth(Context& c) {
+  const double depth = c.need_real(1);
+  if (!(depth >= 0 && depth <= static_cast<double>(kMaxDim)))
+    c.bad("a depth that fits", std::to_string(depth));
+  return static_cast<std::int64_t>(depth);
+}
+
 void one_hot(Context& c) {
   const Value given = c.e.cast(c.in(0), DType::I64), values = c.in(2);
-  const Dim depth = is_float(c.dtype(1)) ? Dim(static_cast<std::int64_t>(c.need_real(1))) : c.need_dim(1);
+  const Dim depth = is_float(c.dtype(1)) ? Dim(real_depth(c)) : c.need_dim(1);
   const int axis = c.axis(c.attr("axis", -1), given.rank() + 1);
   const Value size = c.e.dim(depth, DType::I64);
   const Value index = c.e.unsqueeze(c.e.select(c.e.less(given, 0), c.e.add(given, size), given), axis);
