@@ -345,6 +345,7 @@ Result constant_of_shape(Context& c) {
 
 Result range(Context& c) {
   const Known &start = c.need(0), &limit = c.need(1), &delta = c.need(2);
+  if (start.dtype != limit.dtype || start.dtype != delta.dtype) return std::nullopt;
   if (!start.is_static() || !limit.is_static() || !delta.is_static() || start.numel() != 1 ||
       limit.numel() != 1 || delta.numel() != 1 || delta.at(0) == 0)
     return std::nullopt;

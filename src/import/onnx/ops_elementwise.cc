@@ -80,6 +80,7 @@ Value cast(Context& c, DType to) {
   Emit& e = c.e;
   Value x = c.in(0);
   if (x.dtype() == to) return x;
+  if (is_complex(to) || to == DType::String) c.unsupported("a real element type", std::string(name(to)));
   if (!is_float(x.dtype())) return e.cast(x, to);
   const auto limit = largest(to);
   if (limit && (c.attr("saturate", 1) != 0 || to == DType::F4E2M1)) {
