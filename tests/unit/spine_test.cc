@@ -254,7 +254,20 @@ TEST_P(Spine, LstmInALoop) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Spine, ::testing::ValuesIn(testing::every_target()), testing::target_name);
+// -- all of it together ----------------------------------------------------------------------------------------------
+
+TEST_P(Spine, SmallCnn) {
+  const testing::Model m = testing::small_cnn();
+  expect_like_reference(compile(m.graph), m.graph, m.inputs);
+}
+
+TEST_P(Spine, TransformerBlock) {
+  const testing::Model m = testing::transformer_block();
+  expect_like_reference(compile(m.graph), m.graph, m.inputs);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, Spine, ::testing::ValuesIn(testing::every_target_and_toy()),
+                         testing::target_name);
 
 }  // namespace
 }  // namespace deepseek
