@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace deepseek {
@@ -69,8 +70,9 @@ Dims static_dims(const Shape& s);  // throws Error{InvalidArgument} when symboli
 Shape to_shape(const Dims& d);
 std::string str(const Shape& s);  // "[2, N, 2*N+1]"
 std::string str(const Dims& s);
-// NumPy's broadcasting. Two different symbolic dims that are not 1 are taken to be equal; nothing when shapes
-// cannot match.
-std::optional<Shape> broadcast(const Shape& a, const Shape& b);
+// NumPy's broadcasting. Different dims that are not 1, one of them symbolic, are taken to be equal; nothing when shapes
+// cannot match. The pairs taken to be equal are appended to `taken`.
+std::optional<Shape> broadcast(const Shape& a, const Shape& b,
+                               std::vector<std::pair<Dim, Dim>>* taken = nullptr);
 
 }  // namespace deepseek

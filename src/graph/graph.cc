@@ -83,11 +83,14 @@ std::vector<Value> Graph::ops(std::string_view op, std::vector<Value> inputs, At
                                    [](const AttrSpec& a) { return a.name == "symbol"; });
   if (defines && !node->attrs.contains("symbol")) node->attrs["symbol"] = unique(std::string(op) + "_count");
   complete(*node);
+  const Assumptions assumed;
   try {
     node->outputs = node->op->infer(*node);
   } catch (const Error& e) {
     throw e.with_context(node->op->name, source_);
   }
+  for (const auto& pair : assumed.pairs)
+    if (std::ranges::find(equalities, pair) == equalities.end()) equalities.push_back(pair);
   node->name = unique(name.empty() ? std::string(op) : std::move(name));
   nodes_.push_back(std::move(node));
   const Node& n = *nodes_.back();

@@ -27,7 +27,7 @@ std::vector<Type> infer_attention(const Node& n) {
   if (n.has(3)) {
     const Value mask = n.in(3);
     const Shape scores = {q.dim(0), heads, q.dim(2), k.dim(2)};
-    const auto joined = broadcast(scores, mask.shape());
+    const auto joined = broadcast_assuming(scores, mask.shape());
     if (!joined || joined->size() != 4)
       bad_input(n, "a mask that broadcasts to " + str(scores), str(mask.type()));
     if (mask.dtype() != DType::Bool && mask.dtype() != q.dtype())
@@ -95,7 +95,7 @@ void add_rope(OpTable& t) {
         const Dim &size = x.dim(-1), &half = c.dim(-1);
         if (size.is_static() && half.is_static() && 2 * half.value() > size.value()) fail();
         Shape leading(x.shape().begin(), x.shape().end() - 1);
-        const auto joined = broadcast(leading, Shape(c.shape().begin(), c.shape().end() - 1));
+        const auto joined = broadcast_assuming(leading, Shape(c.shape().begin(), c.shape().end() - 1));
         if (!joined || joined->size() != leading.size()) fail();
         return same_as()(n);
       })

@@ -6,6 +6,9 @@ namespace {
 
 using SubGraph = std::shared_ptr<const Graph>;
 
+// Sub-graphs have symbols of their own, so nothing follows from a name: what they get is checked when they are bound.
+bool could_equal(const Dim& a, const Dim& b) { return a == b || !a.is_static() || !b.is_static(); }
+
 // Checks that inputs[first ...] fit the sub-graph's placeholders.
 void check_call(const Node& n, const Graph& g, std::size_t first, const std::string& what) {
   const auto placeholders = g.inputs();
@@ -15,7 +18,8 @@ void check_call(const Node& n, const Graph& g, std::size_t first, const std::str
   for (std::size_t i = 0; i < placeholders.size(); ++i) {
     const Type &want = placeholders[i]->outputs[0], &got = n.inputs[first + i].type();
     bool fits = want.dtype == got.dtype && want.shape.size() == got.shape.size();
-    for (std::size_t k = 0; fits && k < want.shape.size(); ++k) fits = may_equal(want.shape[k], got.shape[k]);
+    for (std::size_t k = 0; fits && k < want.shape.size(); ++k)
+      fits = could_equal(want.shape[k], got.shape[k]);
     if (!fits)
       bad_input(n, "'" + placeholders[i]->name + "' of the " + what + " to be " + str(want), str(got));
   }
@@ -23,7 +27,7 @@ void check_call(const Node& n, const Graph& g, std::size_t first, const std::str
 
 void check_same(const Node& n, const Type& a, const Type& b, const std::string& what) {
   bool fits = a.dtype == b.dtype && a.shape.size() == b.shape.size();
-  for (std::size_t k = 0; fits && k < a.shape.size(); ++k) fits = may_equal(a.shape[k], b.shape[k]);
+  for (std::size_t k = 0; fits && k < a.shape.size(); ++k) fits = could_equal(a.shape[k], b.shape[k]);
   if (!fits) bad_input(n, what + " " + str(a), str(b));
 }
 

@@ -60,7 +60,4 @@ inline bool flag(const Node& n, std::string_view key) { return n.attr<bool>(key)
 inline const Shape& shape_attr(const Node& n, std::string_view key) { return n.attr<Shape>(key); }
 inline const std::string& text(const Node& n, std::string_view key) { return n.attr<std::string>(key); }
 
-// Two dims that may be equal: equal, or at least one symbolic.
-inline bool may_equal(const Dim& a, const Dim& b) { return a == b || !a.is_static() || !b.is_static(); }
-
 }  // namespace deepseek

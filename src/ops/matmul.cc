@@ -16,7 +16,7 @@ std::vector<Type> infer_matmul(const Node& n) {
   if (a.rank() == 0 || b.rank() == 0)
     bad_input(n, "operands of rank 1 or more", str(a.type()) + " and " + str(b.type()));
   const Shape x = as_matrix(a, true), y = as_matrix(b, false);
-  const auto joined = broadcast(Shape(x.begin(), x.end() - 2), Shape(y.begin(), y.end() - 2));
+  const auto joined = broadcast_assuming(Shape(x.begin(), x.end() - 2), Shape(y.begin(), y.end() - 2));
   if (!joined || !may_equal(x.back(), y[y.size() - 2]))
     bad_input(n, "shapes [..., m, k] and [..., k, n]", str(a.type()) + " and " + str(b.type()));
   Shape shape = *joined;
@@ -130,7 +130,7 @@ void add_products(OpTable& t) {
           bad_input(n, "inner dims that agree", str(a.type()) + " and " + str(b.type()));
         const Shape shape = {a.dim(ta ? 1 : 0), b.dim(tb ? 0 : 1)};
         if (n.has(2)) {
-          const auto joined = broadcast(shape, n.in(2).shape());
+          const auto joined = broadcast_assuming(shape, n.in(2).shape());
           if (!joined || joined->size() != 2)
             bad_input(n, "c that broadcasts to " + str(shape), str(n.in(2).type()));
         }

@@ -77,7 +77,7 @@ Shape statistics_shape(const Node& n, int first) {
 
 void check_broadcasts(const Node& n, int input) {
   if (!n.has(input)) return;
-  const auto joined = broadcast(n.in(0).shape(), n.in(input).shape());
+  const auto joined = broadcast_assuming(n.in(0).shape(), n.in(input).shape());
   if (!joined || joined->size() != n.in(0).shape().size())
     bad_input(n,
               "'" + n.op->inputs[static_cast<std::size_t>(input)].name + "' that broadcasts to " +

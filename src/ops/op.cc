@@ -267,6 +267,24 @@ std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& 
   return result;
 }
 
+namespace {
+thread_local Assumptions* current_assumptions = nullptr;
+}  // namespace
+
+Assumptions::Assumptions() : outer_(std::exchange(current_assumptions, this)) {}
+Assumptions::~Assumptions() { current_assumptions = outer_; }
+
+bool may_equal(const Dim& a, const Dim& b) {
+  if (a == b) return true;
+  if (a.is_static() && b.is_static()) return false;
+  if (current_assumptions) current_assumptions->pairs.emplace_back(a, b);
+  return true;
+}
+
+std::optional<Shape> broadcast_assuming(const Shape& a, const Shape& b) {
+  return broadcast(a, b, current_assumptions ? &current_assumptions->pairs : nullptr);
+}
+
 InferFn same_as(int input) {
   return [input](const Node& n) { return std::vector<Type>{n.in(input).type()}; };
 }
@@ -276,7 +294,7 @@ Shape broadcast_shape(const Node& n) {
   Shape shape;
   for (const Value& v : n.inputs) {
     if (!v) continue;
-    const auto joined = broadcast(shape, v.shape());
+    const auto joined = broadcast_assuming(shape, v.shape());
     if (!joined) bad_input(n, "shapes that broadcast", str(shape) + " and " + str(v.shape()));
     shape = *joined;
   }

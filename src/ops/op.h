@@ -170,6 +170,23 @@ void complete(Node& n);
 int normalize_axis(const Node& n, std::int64_t axis, int rank);
 std::vector<int> normalize_axes(const Node& n, const std::vector<std::int64_t>& axes,
                                 int rank);  // sorted, distinct
+// Dims that shape rules take to be equal though they are written differently, one of them being symbolic: to be checked
+// when they are bound. Rules that run on this thread while one stands append to it.
+class Assumptions {
+ public:
+  Assumptions();
+  ~Assumptions();
+  Assumptions(const Assumptions&) = delete;
+  Assumptions& operator=(const Assumptions&) = delete;
+  std::vector<std::pair<Dim, Dim>> pairs;
+
+ private:
+  Assumptions* outer_;
+};
+// Whether a dim may be the other: equal, or assumed to be when one is symbolic.
+bool may_equal(const Dim& a, const Dim& b);
+// broadcast(), with what it assumes.
+std::optional<Shape> broadcast_assuming(const Shape& a, const Shape& b);
 // Sums dy down to `like`'s shape after a broadcast.
 Value unbroadcast(Graph& g, Value dy, Value like);
 

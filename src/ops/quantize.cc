@@ -18,7 +18,7 @@ Range range_of(DType t) {
 std::vector<Type> infer(const Node& n, DType result) {
   for (int i = 1; i <= 2; ++i) {
     if (!n.has(i)) continue;
-    const auto joined = broadcast(n.in(0).shape(), n.in(i).shape());
+    const auto joined = broadcast_assuming(n.in(0).shape(), n.in(i).shape());
     if (!joined || joined->size() != n.in(0).shape().size())
       bad_input(n,
                 "'" + n.op->inputs[static_cast<std::size_t>(i)].name + "' that broadcasts to " +

@@ -529,7 +529,7 @@ std::string str(const Shape& s) {
 
 std::string str(const Dims& s) { return str(to_shape(s)); }
 
-std::optional<Shape> broadcast(const Shape& a, const Shape& b) {
+std::optional<Shape> broadcast(const Shape& a, const Shape& b, std::vector<std::pair<Dim, Dim>>* taken) {
   const Shape& longer = a.size() >= b.size() ? a : b;
   const Shape& shorter = a.size() >= b.size() ? b : a;
   Shape r = longer;
@@ -538,10 +538,13 @@ std::optional<Shape> broadcast(const Shape& a, const Shape& b) {
     Dim& x = r[skip + i];
     const Dim& y = shorter[i];
     if (y == x || y == Dim(1)) continue;
-    if (x == Dim(1) || (!x.is_static() && y.is_static()))
+    if (x == Dim(1)) {
       x = y;
-    else if (x.is_static() && y.is_static())
-      return std::nullopt;
+      continue;
+    }
+    if (x.is_static() && y.is_static()) return std::nullopt;
+    if (taken) taken->emplace_back(x, y);
+    if (y.is_static()) x = y;
   }
   return r;
 }

@@ -70,8 +70,9 @@ class RandomGraph {
   Value partner(Value x) {
     for (int i = 0; i < 4; ++i) {
       const Value v = any();
-      const auto joined = broadcast(x.shape(), v.shape());
-      if (joined && *joined == x.shape()) return v;
+      const auto joined = broadcast(x.shape(), v.shape()),
+                 real = broadcast(to_shape(sizes(x)), to_shape(sizes(v)));
+      if (joined && *joined == x.shape() && real && *real == to_shape(sizes(x))) return v;
     }
     Shape s = x.shape();
     for (Dim& d : s)
