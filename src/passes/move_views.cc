@@ -78,7 +78,7 @@ std::vector<Value> unit_reshape_of_transpose(Graph& g, const Node& n) {
   for (const Dim& d : target) {
     if (d == Dim(1)) {
       moved.push_back(static_cast<std::int64_t>(flat.size()));
-      flat.push_back(1);
+      flat.emplace_back(1);
     } else {
       if (next == order.size() || !(x.dim(static_cast<int>(order[next])) == d)) return {};
       const auto at = std::find(kept.begin(), kept.end(), order[next++]);

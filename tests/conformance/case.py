@@ -48,6 +48,8 @@ class Case:
     symbolic_attrs: dict[str, Any] = field(default_factory=dict)
     # Which inputs' gradients to compare; None: all floats.
     differentiable: Sequence[int] | None = None
+    # What errors are relative to besides the element; None: the largest element, 1 at most.
+    scale: float | None = None
 
 
 class Draw:

@@ -26,17 +26,18 @@ def register_unary(
     special: bool = True,
     attrs: Any = None,
     smooth: tuple[float, float] | None = None,
+    scale: float | None = None,
 ) -> None:
     """An op on floats; its arguments are drawn from [low, high], some of them special.
 
-    `smooth`: where it has a derivative, if that is less.
+    `smooth`: where it has a derivative, if that is less. `scale`: of what its error is relative to.
     """
 
     @case(op)
     def make(d: Draw) -> Case:
         x = d.floats(d.shape(), d.dtype(), *(smooth if smooth and d.smooth else (low, high)), special)
         given = attrs(d) if attrs else {}
-        return Case([x], given, lambda t: fn(t, **given), slack, symbolic=first_symbolic(x))
+        return Case([x], given, lambda t: fn(t, **given), slack, symbolic=first_symbolic(x), scale=scale)
 
 
 def signed_zero_free_sign(x: torch.Tensor) -> torch.Tensor:
@@ -356,6 +357,7 @@ register_unary(
     4,
     False,
     lambda d: {"approximate": d.one(["none", "tanh"])},
+    scale=1.0,  # 1 + erf(x) rounds at 1: the left tail is right to an ulp of x, as in PyTorch
 )
 
 

@@ -175,6 +175,17 @@ def folded(mode: str, i: int, size: int) -> int:
     return at if at < size else (period if mode == "reflect" else period - 1) - at
 
 
+def padded(t: torch.Tensor, axis: int, low: int, high: int, value: float) -> torch.Tensor:
+    """Negative amounts crop, down to nothing (which torch's own pad refuses)."""
+    size = t.shape[axis]
+    wanted = size + low + high
+    first, last = max(0, -low), min(size, wanted - low)
+    out = torch.full([*t.shape[:axis], wanted, *t.shape[axis + 1 :]], value, dtype=t.dtype)
+    if first >= last:
+        return out
+    return out.index_copy(axis, torch.arange(first + low, last + low), t.narrow(axis, first, last - first))
+
+
 @case("pad")
 def pad(d: Draw) -> Case:
     mode = d.one(["constant", "constant", "reflect", "symmetric", "edge", "wrap"])
@@ -202,8 +213,7 @@ def pad(d: Draw) -> Case:
                         dtype=t.dtype,
                     )
                     t = wide.index_copy(axis, torch.arange(size) * (gap + 1), t)
-                amounts = [0, 0] * (t.ndim - 1 - axis) + [low[axis], high[axis]]
-                t = torch.nn.functional.pad(t, amounts, value=attrs["value"])
+                t = padded(t, axis, low[axis], high[axis], attrs["value"])
             else:
                 size = t.shape[axis]
                 picks = [folded(mode, i, size) for i in range(-low[axis], size + high[axis])]

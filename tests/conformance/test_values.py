@@ -22,7 +22,7 @@ def check(op: str, case: Case, target: str, symbolic: bool = False) -> None:
     want = results_of(case, [to_torch(x) for x in case.inputs])
     got = run(op, case, target, symbolic)
     for i, expected in enumerate(want if case.results is None else want[: case.results]):
-        compare(got[i], expected, case.slack, f"{op} {case.attrs} result {i}")
+        compare(got[i], expected, case.slack, f"{op} {case.attrs} result {i}", case.scale)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -14,7 +14,7 @@ std::vector<std::string> names() {
   std::vector<std::string> result = {"form_groups"};
   for (const Pass& p : pipeline())
     if (!p.required) result.emplace_back(p.name);
-  for (const auto rules : {simplify_rules(), layout_rules()})
+  for (const auto rules : {simplify_rules(), layout_rules(), view_rules()})
     for (const Rule& r : rules) result.push_back(r.name);
   for (const kernels::Way& w : kernels::ways())
     if (!w.required) result.emplace_back(w.name);

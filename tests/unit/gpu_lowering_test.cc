@@ -37,11 +37,10 @@ bool has_loop(const loops::Program& p, loops::LoopKind kind) {
   return found;
 }
 
-// All programs as one PTX text per program; the results are right as well.
+// Each program's PTX assembles; the results are right as well.
 void check(const Graph& g, const NamedTensors& inputs, const std::string& kernel) {
   RecordingTarget target;
   testing::expect_like_reference(testing::compile_for(g, target), g, inputs);
-  std::string all;
   bool found = false;
   for (const loops::Program& p : target.programs) {
     SCOPED_TRACE(p.name);

@@ -201,7 +201,11 @@ class RandomGraphs : public ::testing::TestWithParam<testing::NamedTarget> {};
 TEST_P(RandomGraphs, GiveWhatTheirDefinitionsGive) {
   // DEEPSEEK_RANDOM_GRAPHS="first:count" looks further.
   unsigned first = 1, count = 40;
-  if (const char* text = std::getenv("DEEPSEEK_RANDOM_GRAPHS")) std::sscanf(text, "%u:%u", &first, &count);
+  if (const char* text = std::getenv("DEEPSEEK_RANDOM_GRAPHS")) {
+    char* rest = nullptr;
+    first = static_cast<unsigned>(std::strtoul(text, &rest, 10));
+    if (*rest == ':') count = static_cast<unsigned>(std::strtoul(rest + 1, nullptr, 10));
+  }
   const auto target = GetParam().make();
   for (unsigned seed = first; seed < first + count; ++seed) {
     const RandomGraph r(seed);
