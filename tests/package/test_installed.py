@@ -79,7 +79,10 @@ def test_wheel_is_small_and_whole(wheel: Path) -> None:
 
 
 def test_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked into an empty folder: nothing of this tree is on the path, and no compiler is found."""
+    """Unpacked into an empty folder: nothing of this tree is on the path, and no compiler is found.
+
+    -S: without the hook of the development environment, which would find the tree first.
+    """
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = """
 import numpy as np, deepseek as ds, sys
@@ -91,7 +94,7 @@ assert "torch" not in sys.modules
 """
     site = Path(np_folder()).parent
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{site}", "PATH": "/nonexistent"}
-    out = call(sys.executable, "-c", code, cwd=tmp_path, env=environment)
+    out = call(sys.executable, "-S", "-c", code, cwd=tmp_path, env=environment)
     assert out.startswith("[0. 2.]")
     assert str(tmp_path) in out
 
