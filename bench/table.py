@@ -97,7 +97,7 @@ def main() -> None:
     _, after = rest.split(END)
     command = f"./dev bench --threads {report['threads']} --models {' '.join(report['models'])}"
     body = (
-        f"{table(report)}\n\nMade by `{command}`; other instruction sets and thread counts: "
+        f"{table(report)}\n\nMade by `{command}`; kept in "
         "[bench/results](bench/results).\n\n![Speed relative to the best peer](docs/images/speed.svg)"
     )
     readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
