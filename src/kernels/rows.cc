@@ -39,7 +39,7 @@ class RowsLowering {
 
   Call run() {
     for (const Node* n : g_.members)
-      if (reduces(*n)) reductions_.push_back(n);
+      if (is_reduction(*n)) reductions_.push_back(n);
     for (std::size_t s = 0; s < reductions_.size(); ++s) reduce(s);
     results();
     a_.phase(parallel_over(row_axes_, block(std::move(stmts_))));
@@ -53,11 +53,7 @@ class RowsLowering {
     std::vector<Stmt> checks = {};  // run before the store; they may read what earlier items stored
   };
 
-  static bool reduces(const Node& n) {
-    static const std::set<std::string> names = {"sum", "mean", "prod", "max", "min", "any", "all"};
-    return names.contains(n.op->name);
-  }
-  bool is_full(const Node& n) const { return !reduces(n) && n.outputs[0].shape == g_.domain; }
+  bool is_full(const Node& n) const { return !is_reduction(n) && n.outputs[0].shape == g_.domain; }
   bool is_output(const Node& n) const {
     return std::any_of(g_.outputs.begin(), g_.outputs.end(), [&](const Value& v) { return v.node == &n; });
   }

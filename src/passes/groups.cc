@@ -22,8 +22,6 @@ bool named(const Node& n, std::initializer_list<std::string_view> names) {
   return n.op && std::find(names.begin(), names.end(), n.op->name) != names.end();
 }
 
-bool is_reduction(const Node& n) { return named(n, {"sum", "mean", "max", "min", "prod", "any", "all"}); }
-
 bool is_costly(const Node& n) {
   return named(
       n, {"exp", "expm1", "log", "log1p",    "erf",  "erfc", "tanh", "sigmoid", "gelu",  "silu", "pow",
@@ -36,6 +34,7 @@ bool is_view(const Node& n) {
   return named(n, {"transpose", "broadcast_to", "slice", "iota", "full", "reverse"}) ||
          (n.is_constant() && n.data.numel() == 1);
 }
+bool is_reduction(const Node& n) { return named(n, {"sum", "mean", "max", "min", "prod", "any", "all"}); }
 bool is_alias(const Node& n) { return named(n, {"reshape"}); }
 
 bool is_contraction(const Node& n) {

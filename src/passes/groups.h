@@ -37,6 +37,7 @@ std::vector<Group> form_groups(const Graph& graph, bool fuse = true);
 bool is_view(const Node& n);   // read through
 bool is_alias(const Node& n);  // reshape: the same memory
 bool is_contraction(const Node& n);
+bool is_reduction(const Node& n);  // along axes: sum, mean, max, ...
 // Where the value's memory is: through reshapes.
 Value memory_of(Value v);
 
