@@ -4,6 +4,9 @@
 // Initializers become constants, symbolic dims (dim_param) symbols, dims without a name fresh symbols. Inputs whose
 // values decide shapes (Reshape's target, Slice's starts, TopK's k ...) must be constants or derive from constants
 // and shapes; where they come from the user, OnnxProgram builds one graph per tuple of their values.
+//
+// External data is mapped, and large tables of it (embeddings) are read from the file as long as an executable lives:
+// put a new file in its place by renaming it there, never by writing into the old one.
 #pragma once
 
 #include <cstddef>

@@ -5,11 +5,15 @@
 #include <set>
 
 #include "runtime/executable.h"
+#include "runtime/mapped_file.h"
 #include "runtime/plan.h"
 #include "runtime/prepare.h"
 
 namespace deepseek {
 namespace {
+
+// Bytes of a constant from which reading it from its file when it is touched beats a copy.
+constexpr std::size_t kWorthMapping = std::size_t{1} << 20;
 
 std::size_t at(ValueId v) { return static_cast<std::size_t>(v); }
 
@@ -150,19 +154,22 @@ std::set<int> ExecutableBuilder::State::used_constants() const {
   return used;
 }
 
-// A bias that stays would keep the whole model's file in memory when it is a piece of it: constants that share their
-// owner with dropped ones are copied.
+// A bias that stays would keep the whole model in memory when it is a piece of it: constants that share their owner
+// with dropped ones are copied. Large pieces of a mapped file stay there: only what is touched takes memory.
 void ExecutableBuilder::State::move_out_of_dropped_memory(const std::set<int>& used) {
   std::set<std::weak_ptr<void>, std::owner_less<>> dropped;
   for (std::size_t i = 0; i < owners.size(); ++i)
     if (!used.contains(static_cast<int>(i))) dropped.insert(owners[i]);
-  const auto lies_there = [&](int i) { return at(i) < owners.size() && dropped.contains(owners[at(i)]); };
+  const auto lies_there = [&](int i) {
+    const Tensor& t = data.constants[at(i)];
+    return at(i) < owners.size() && dropped.contains(owners[at(i)]) &&
+           (t.bytes() < kWorthMapping || !is_mapped(t));
+  };
   std::int64_t total = 0;
   for (const int i : used)
     if (lies_there(i)) total += aligned(static_cast<std::int64_t>(data.constants[at(i)].bytes()));
-  if (total == 0) return;
-  const auto memory = std::make_shared<Tensor>(DType::U8, Dims{total});
-  auto* to = static_cast<std::byte*>(memory->data());
+  const auto memory = total == 0 ? nullptr : std::make_shared<Tensor>(DType::U8, Dims{total});
+  auto* to = total == 0 ? nullptr : static_cast<std::byte*>(memory->data());
   for (const int i : used) {
     if (!lies_there(i)) continue;
     Tensor& t = data.constants[at(i)];
@@ -171,6 +178,9 @@ void ExecutableBuilder::State::move_out_of_dropped_memory(const std::set<int>& u
     t = Tensor::wrap(t.dtype(), t.dims(), to, memory);
     to += size;
   }
+  std::set<std::weak_ptr<void>, std::owner_less<>> kept;
+  for (const int i : used)
+    if (kept.insert(data.constants[at(i)].owner()).second) drop_mapped_pages(data.constants[at(i)]);
 }
 
 void ExecutableBuilder::State::drop_unused_constants() {

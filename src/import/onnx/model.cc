@@ -1,14 +1,11 @@
 #include "import/onnx/model.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <bit>
 #include <charconv>
 #include <cstring>
 #include <limits>
+
+#include "runtime/mapped_file.h"
 
 namespace deepseek::onnx_import {
 
@@ -22,30 +19,6 @@ constexpr std::uintptr_t kAlignment = 64;
 }
 
 }  // namespace
-
-std::shared_ptr<const std::span<const std::byte>> map_file(const std::filesystem::path& path,
-                                                           const std::string& model) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    throw Error(Code::NotFound, "onnx", model, "a readable file",
-                "'" + path.string() + "': " + std::strerror(errno));
-  struct stat info{};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    throw Error(Code::InvalidArgument, "onnx", model, "a regular file", "'" + path.string() + "'");
-  }
-  const auto size = static_cast<std::size_t>(info.st_size);
-  void* data = size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-  ::close(fd);
-  if (data == MAP_FAILED)
-    throw Error(Code::ResourceExhausted, "onnx", model, "to map '" + path.string() + "'",
-                std::strerror(errno));
-  const auto* bytes = static_cast<const std::byte*>(data);
-  return {new std::span<const std::byte>(bytes, size), [data, size](const std::span<const std::byte>* s) {
-            if (data) ::munmap(data, size);
-            delete s;
-          }};
-}
 
 std::shared_ptr<const onnx::ModelProto> parse_model(std::span<const std::byte> bytes,
                                                     const std::string& model) {

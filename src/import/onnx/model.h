@@ -12,10 +12,6 @@
 
 namespace deepseek::onnx_import {
 
-// A file's bytes, mapped read-only. Throws Error{NotFound} or Error{InvalidArgument}.
-std::shared_ptr<const std::span<const std::byte>> map_file(const std::filesystem::path& path,
-                                                           const std::string& model);
-
 // Parses and checks what does not need a graph: IR version, opsets present, a graph present. Throws Error{DataLoss}.
 std::shared_ptr<const onnx::ModelProto> parse_model(std::span<const std::byte> bytes,
                                                     const std::string& model);

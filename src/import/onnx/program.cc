@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "import/onnx/importer.h"
+#include "runtime/mapped_file.h"
 
 namespace deepseek {
 
@@ -106,7 +107,7 @@ OnnxProgram::OnnxProgram(std::span<const std::byte> model, OnnxImportOptions opt
 }
 
 OnnxProgram::OnnxProgram(const std::filesystem::path& path)
-    : OnnxProgram(*onnx_import::map_file(path, path.filename().string()), options_for(path)) {}
+    : OnnxProgram(*map_file(path, path.filename().string()), options_for(path)) {}
 
 OnnxProgram::~OnnxProgram() = default;
 OnnxProgram::OnnxProgram(OnnxProgram&&) noexcept = default;
@@ -145,7 +146,7 @@ Graph import_onnx(std::span<const std::byte> model, const OnnxImportOptions& opt
 }
 
 Graph import_onnx(const std::filesystem::path& path) {
-  return import_onnx(*onnx_import::map_file(path, path.filename().string()), options_for(path));
+  return import_onnx(*map_file(path, path.filename().string()), options_for(path));
 }
 
 }  // namespace deepseek

@@ -1,5 +1,7 @@
 #include "targets/cpu/cpu_target.h"
 
+#include <malloc.h>
+
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -78,6 +80,13 @@ void in_parallel(std::size_t n, const std::function<void(std::size_t)>& f) {
   if (failure) std::rethrow_exception(failure);
 }
 
+// Code generation frees much memory in small pieces, which the C library would keep for itself.
+void give_back_free_memory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
+
 class CpuTarget final : public Target {
  public:
   explicit CpuTarget(CpuIsa isa) : isa_(std::move(isa)) {}
@@ -101,7 +110,10 @@ class CpuTarget final : public Target {
       if (is_new) jobs.push_back({std::move(p), std::move(key), nullptr});
       job_of[i] = it->second;
     }
-    in_parallel(jobs.size(), [&](std::size_t i) { jobs[i].code = code(jobs[i].program, jobs[i].key); });
+    std::atomic<bool> generated{false};
+    in_parallel(jobs.size(),
+                [&](std::size_t i) { jobs[i].code = code(jobs[i].program, jobs[i].key, generated); });
+    if (generated) give_back_free_memory();
     std::vector<std::shared_ptr<const Kernel>> kernels;
     for (const std::size_t job : job_of) {
       std::size_t workspaces = 0;
@@ -117,7 +129,8 @@ class CpuTarget final : public Target {
     return KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
   }
 
-  std::shared_ptr<const CompiledCode> code(const Program& p, const std::string& key) {
+  std::shared_ptr<const CompiledCode> code(const Program& p, const std::string& key,
+                                           std::atomic<bool>& generated) {
     {
       const std::lock_guard lock(mutex_);
       if (auto known = compiled_[key].lock()) return known;
@@ -126,6 +139,7 @@ class CpuTarget final : public Target {
     if (disk_) result = load_cached(p, key);
     if (!result) {
       const std::string object = codegen::compile_object(p, isa_.machine);
+      generated = true;
       if (disk_) disk_->store(key, object);
       result = load(p, object);
     }
