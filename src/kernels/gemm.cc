@@ -2,8 +2,9 @@
 //
 // The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed
 // once when it derives from constants). A task owns a block of rows and a group of panels. It reads the left
-// operand in place when that is a plain matrix, else packs its rows through the prologue (which is where
-// convolution gathers its patches), and sends each tile of results through the epilogue.
+// operand in place when that is a plain matrix, else packed through the prologue (which is where convolution gathers
+// its patches): by the task, or, where tasks share rows, in a phase before. Each tile of results goes through the
+// epilogue.
 #include <algorithm>
 
 #include "kernels/assembly.h"
@@ -150,7 +151,8 @@ class GemmLowering {
   // The row stride when the left operand can be read in place: one load, linear in row and depth.
   std::optional<std::int64_t> plain_stride(Assembly& a, const Expr& batch, const Axis& row, const Axis& depth,
                                            Buffer& buffer, Expr& base) {
-    if (!m_.is_static() || m_.value() % b_.mr != 0 || tile_.operands_in != Space::Global) return std::nullopt;
+    if (!m_.is_static() || m_.value() < b_.mr || tile_.operands_in != Space::Global) return std::nullopt;
+    if (masks_rows() && m_.value() % b_.mr != 0) return std::nullopt;
     const Expr x =
         c_.left(a.scope(), unflatten(batch, exprs_of(c_.batch)), unflatten(var(row.var), exprs_of(c_.m)),
                 unflatten(var(depth.var), exprs_of(c_.k)), {});
@@ -169,7 +171,13 @@ class GemmLowering {
   struct Operand {  // element (r, c) of a block is buffer[base + r*stride + c]
     Buffer buffer;
     Expr base, stride;
+    bool from_any_row = false;  // of the left one: a tile may begin at any row
   };
+
+  // Where a tile may begin at any row, the last one of M ends at M, overlapping the one before it: no row is masked.
+  bool overlaps(const Operand& left) const {
+    return left.from_any_row && !masks_rows() && m_.is_static() && m_.value() >= b_.mr;
+  }
 
   // A rows x cols block of an operand: copied into a scratchpad first where the tile unit reads from there.
   Operand staged(const Operand& x, const std::string& name, std::int64_t rows, std::int64_t cols,
@@ -187,7 +195,7 @@ class GemmLowering {
   // One tile of results: the depth loop and the epilogue.
   Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& batch, const Expr& first_row,
             const Expr& first_column) {
-    const bool full_rows = m_.is_static() && m_.value() % b_.mr == 0;
+    const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
     const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
     const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
     const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
@@ -262,25 +270,26 @@ class GemmLowering {
     return block(std::move(stmts));
   }
 
-  // The block's rows of the left operand: in place, packed by the task, or (where a task is a block of threads)
-  // packed by a phase of their own.
+  // The block's rows of the left operand: in place, packed by the task, or packed by a phase of their own (where a
+  // task is a block of threads, or several groups of panels want the same rows).
   Operand left_operand(Assembly& a, const Expr& batch, const Expr& block_row, const Expr& row, const Expr& t,
                        std::vector<Stmt>& task) {
     const Axis row_axis = make_axis("m", expr_of(m_)), depth_axis = make_axis("k", expr_of(k_));
     Buffer buffer;
     Expr base;
     if (const auto stride = plain_stride(a, batch, row_axis, depth_axis, buffer, base))
-      return {buffer, base + row * *stride, *stride};
+      return {buffer, base + row * *stride, *stride, true};
     a.scope().take_checks();
     const Expr stride = floordiv(expr_of(k_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
-    if (gpu_) {
+    if (gpu_ || shares_rows()) {
       const Axis all = make_axis("b", expr_of(batch_)), r = make_axis("r", expr_of(m_));
-      const Buffer rows = a.workspace("rows", tile_.operands, expr_of(batch_ * m_) * stride);
+      const Expr most = gpu_ ? expr_of(m_) : loops::max(expr_of(m_), b_.tiles * b_.mr);
+      const Buffer rows = a.workspace("rows", tile_.operands, expr_of(batch_) * most * stride);
       const std::vector<Axis> grid = {all, r};
-      a.phase(parallel_over(grid, pack_row(a, rows, (var(all.var) * expr_of(m_) + var(r.var)) * stride,
-                                           var(all.var), v, var(r.var), {})));
-      return {rows, (batch * expr_of(m_) + row) * stride, stride};
+      a.phase(parallel_over(grid, pack_row(a, rows, (var(all.var) * most + var(r.var)) * stride, var(all.var),
+                                           v, var(r.var), {})));
+      return {rows, (batch * most + row) * stride, stride, true};
     }
     const Axis r = make_axis("r", b_.tiles_per_block * b_.mr);
     const Buffer rows =
@@ -290,6 +299,10 @@ class GemmLowering {
     task.push_back(loop(r, LoopKind::Serial,
                         pack_row(a, rows, var(r.var) * stride, batch, v, block_row + var(r.var), valid)));
     return {rows, t * (b_.mr * stride), stride};
+  }
+
+  bool shares_rows() const {
+    return tile_.operands_in == Space::Global && !(b_.panel_groups.int_value() == 1);
   }
 
   bool full_blocks() const {
@@ -308,10 +321,12 @@ class GemmLowering {
     const Operand right{a.temp(0, packed, Access::Read),
                         (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr, b_.nr};
     Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr);
-    if (!full_blocks()) one = stmt(If{var(first_row) < expr_of(m_), std::move(one), nullptr});
+    const Expr begin = block_row + var(t.var) * b_.mr;
+    if (!full_blocks()) one = stmt(If{begin < expr_of(m_), std::move(one), nullptr});
     if (!(b_.panel_groups.int_value() == 1))
       one = stmt(If{var(panel_index) < b_.panels, std::move(one), nullptr});
-    const Stmt row_let = stmt(Let{first_row, block_row + var(t.var) * b_.mr});
+    const Stmt row_let =
+        stmt(Let{first_row, overlaps(left) ? loops::min(begin, Expr(m_.value() - b_.mr)) : begin});
     const Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
     // A panel stays in cache while the block's tiles go by; a GPU's threads each take a row of tiles.
     task.push_back(
