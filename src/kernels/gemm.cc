@@ -9,6 +9,7 @@
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
+#include "kernels/tile_rows.h"
 
 namespace deepseek::kernels {
 
@@ -45,15 +46,6 @@ struct Blocking {
   Expr row_blocks;
   Expr panels, panels_per_group, panel_groups;
 };
-
-std::int64_t tile_rows(const Dim& m, std::int64_t most) {
-  if (!m.is_static()) return most;
-  const std::int64_t rows = std::max<std::int64_t>(m.value(), 1);
-  if (rows <= most) return rows;
-  for (std::int64_t r = most; r * 3 >= most * 2; --r)
-    if (rows % r == 0) return r;
-  return ceil_of(rows, ceil_of(rows, most));
-}
 
 Blocking block_for(const Dim& m, const Dim& n, const Dim& k, const Dim& batch, const TileShape& tile,
                    const TargetInfo& target) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +41,8 @@ struct LoweringContext {
   const TargetInfo& target;
   // Names of ways to leave out.
   std::span<const std::string> disabled;
+  // Nodes whose results are known before a run: what a way makes of them costs nothing later.
+  const std::set<const Node*>& fixed;
   bool allows(std::string_view way) const;
 };
 
@@ -59,6 +62,7 @@ std::span<const Way> ways();
 // any group of its kind.
 Lowered lower_group(const Group& group, const LoweringContext& context);
 
+std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);

@@ -64,21 +64,27 @@ std::string Group::name() const {
   return result;
 }
 
+std::set<const Node*> fixed_nodes(const Graph& graph, bool parameters) {
+  std::set<const Node*> fixed;
+  for (const auto& n : graph.nodes()) {
+    const bool derived = std::all_of(n->inputs.begin(), n->inputs.end(),
+                                     [&](const Value& v) { return !v || fixed.contains(v.node); });
+    if (n->is_constant() || (n->is_input() ? parameters && n->role == Role::Parameter : derived))
+      fixed.insert(n.get());
+  }
+  return fixed;
+}
+
 namespace {
 
 class GroupFormer {
  public:
-  GroupFormer(const Graph& graph, bool fuse) : graph_(graph), fuse_(fuse) {
+  GroupFormer(const Graph& graph, bool fuse) : graph_(graph), fuse_(fuse), fixed_(fixed_nodes(graph, true)) {
     for (const auto& n : graph.nodes()) order_[n.get()] = static_cast<int>(order_.size());
     for (const auto& n : graph.nodes())
       for (const Value& v : n->inputs)
         if (v) users_[v.node].push_back(n.get());
     for (const Output& o : graph.outputs()) returned_.insert(o.value.node);
-    for (const auto& n : graph.nodes()) {
-      const bool derived = std::all_of(n->inputs.begin(), n->inputs.end(),
-                                       [&](const Value& v) { return !v || fixed_.contains(v.node); });
-      if (n->is_constant() || (n->is_input() ? n->role == Role::Parameter : derived)) fixed_.insert(n.get());
-    }
   }
 
   std::vector<Group> run() {

@@ -3,6 +3,7 @@
 // group.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,9 @@ struct Group {
 // Groups in an order in which they can run. `fuse` off: a group per node. What derives from constants and parameters
 // alone stays apart from what does not: it is computed once.
 std::vector<Group> form_groups(const Graph& graph, bool fuse = true);
+
+// Nodes whose results derive from constants alone, or from constants and parameters.
+std::set<const Node*> fixed_nodes(const Graph& graph, bool parameters);
 
 bool is_view(const Node& n);   // read through
 bool is_alias(const Node& n);  // reshape: the same memory

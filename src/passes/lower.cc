@@ -35,7 +35,8 @@ class Lowering {
     const std::vector<Group> groups = form_groups(graph_, options_.fuse);
     std::vector<Lowered> lowered;
     std::vector<loops::Program> programs;
-    const kernels::LoweringContext context{target_.info(), options_.disabled};
+    const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
+    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed};
     for (const Group& g : groups) {
       lowered.push_back(g.kind == GroupKind::Control ? Lowered{} : lower_one(g, context));
       for (Call& c : lowered.back().calls) {

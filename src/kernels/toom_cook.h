@@ -1,0 +1,35 @@
+// Fewer multiplications for a short correlation: the transforms of Toom and Cook, which Winograd (and Lavin and Gray,
+// "Fast Algorithms for Convolutional Neural Networks", 2015) apply in two dimensions:
+//   m outputs of a correlation with 3 taps = output ((kernel w) * (input x)), elementwise over m + 2 points.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "loops/ir.h"
+
+namespace deepseek::kernels {
+
+using Matrix = std::vector<std::vector<double>>;
+
+struct ToomCook {
+  std::int64_t outputs;  // m
+  Matrix input;          // (m+2) x (m+2)
+  Matrix kernel;         // (m+2) x 3
+  Matrix output;         // m x (m+2)
+  std::int64_t points() const { return outputs + 2; }
+};
+
+// For m = 2 and m = 4. The points are 0, infinity and pairs of opposite sign, whose results share their even and odd
+// parts; those of m = 4 are +-sqrt(1/2) and +-sqrt(2), which halve the error of the usual +-1 and +-2.
+ToomCook toom_cook(std::int64_t outputs);
+
+// matrix * x as statements: each intermediate is a Let appended to `lets`, so that it is computed once.
+std::vector<loops::Expr> transform(const Matrix& matrix, std::span<const loops::Expr> x,
+                                   std::vector<loops::Stmt>& lets);
+// matrix * x * matrix^T, x and the result row-major.
+std::vector<loops::Expr> transform_2d(const Matrix& matrix, std::span<const loops::Expr> x,
+                                      std::vector<loops::Stmt>& lets);
+
+}  // namespace deepseek::kernels
