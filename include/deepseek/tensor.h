@@ -19,7 +19,7 @@ namespace deepseek {
 class Tensor {
  public:
   Tensor() = default;
-  // Uninitialised memory, aligned to 64 bytes. Throws Error{ResourceExhausted} when there is none.
+  // Uninitialised memory, aligned to 64 bytes (but see guard.h). Throws Error{ResourceExhausted} when there is none.
   Tensor(DType dtype, Dims dims);
   // Memory of someone else, kept alive by `owner`.
   static Tensor wrap(DType dtype, Dims dims, void* data, std::shared_ptr<void> owner);

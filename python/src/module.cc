@@ -2,6 +2,7 @@
 #include <nanobind/stl/string.h>
 
 #include "convert.h"
+#include "deepseek/guard.h"
 
 namespace {
 
@@ -32,6 +33,18 @@ NB_MODULE(_core, m) {
       PyErr_SetObject(error_class, made.ptr());
     }
   });
+  m.def(
+      "set_guard",
+      [](const std::string& side) {
+        using deepseek::Guard;
+        if (side != "end" && side != "begin" && side != "none")
+          throw deepseek::Error(deepseek::Code::InvalidArgument, "set_guard", "",
+                                "\"end\", \"begin\" or \"none\"", "\"" + side + "\"");
+        deepseek::set_guard(side == "end" ? Guard::End : side == "begin" ? Guard::Begin : Guard::None);
+      },
+      nb::arg("side"),
+      "From now on memory ends (\"end\") or begins (\"begin\") beside a page that must not be touched: code "
+      "that leaves a buffer crashes. For tests.");
   deepseek::python::bind_tensor(m);
   deepseek::python::bind_graph(m);
   deepseek::python::bind_executable(m);

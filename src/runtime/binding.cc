@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "deepseek/guard.h"
 #include "runtime/launch.h"
 #include "runtime/plan.h"
 
@@ -60,18 +61,15 @@ Binding bind_segment(const ExecutableData& data, int index, DimEnv env) {
       throw e.with_context(step.info.op, step.info.source);
     }
     b.scratch_bytes = std::max(b.scratch_bytes, most_scratch(bound.shape));
+    bound.first_workspace = lifetimes.size();
     for (const std::int64_t bytes : bound.shape.workspace_bytes) lifetimes.push_back({bytes, i, i});
   }
-  const MemoryPlan plan = plan_memory(lifetimes);
+  MemoryPlan plan = plan_memory(lifetimes);
   b.arena_bytes = plan.arena_bytes;
   b.lower_bound = plan.lower_bound;
-  auto next = plan.offsets.begin() + static_cast<std::ptrdiff_t>(segment.temps.size());
-  b.offsets.assign(plan.offsets.begin(), next);
-  for (BoundStep& bound : b.steps) {
-    const auto end = next + static_cast<std::ptrdiff_t>(bound.shape.workspace_bytes.size());
-    bound.workspace_offsets.assign(next, end);
-    next = end;
-  }
+  b.offsets = std::move(plan.offsets);
+  if (guard() != Guard::None)
+    for (const Lifetime& l : lifetimes) b.guarded.emplace_back(DType::U8, Dims{l.bytes});
   for (const int k : segment.new_outputs)
     b.outputs.emplace_back(k, eval(data.outputs[static_cast<std::size_t>(k)].type.shape, env));
   b.env = std::move(env);

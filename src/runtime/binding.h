@@ -19,7 +19,7 @@ struct Patch {
 struct BoundStep {
   std::vector<std::int64_t> dims;  // of KernelStep::dims
   KernelShape shape;
-  std::vector<std::int64_t> workspace_offsets;  // in the segment's arena
+  std::size_t first_workspace = 0;  // Binding::address of the first; the others follow
   double flops = 0, bytes = 0, work_ns = 0;
   std::vector<void*> buffers;  // addresses; those in `patches` are filled in before each launch
   std::vector<Patch> patches;
@@ -27,12 +27,17 @@ struct BoundStep {
 
 struct Binding {
   DimEnv env;
-  std::vector<BoundStep> steps;               // of the segment; empty ones for steps that are not kernels
-  std::vector<std::int64_t> offsets;          // of Segment::temps
+  std::vector<BoundStep> steps;       // of the segment; empty ones for steps that are not kernels
+  std::vector<std::int64_t> offsets;  // in the arena, of Segment::temps, then of all steps' workspaces
+  std::vector<Tensor> guarded;        // what they have instead of an arena under a guard (guard.h)
   std::vector<std::pair<int, Dims>> outputs;  // dims of Segment::new_outputs
   std::int64_t arena_bytes = 0, lower_bound = 0, scratch_bytes = 0;
   std::uint64_t epoch = 0;  // the context's when `buffers` were filled in
   std::uint64_t used = 0;   // the context's run when it was last used
+
+  std::byte* address(std::byte* arena, std::size_t i) const {
+    return guarded.empty() ? arena + offsets[i] : static_cast<std::byte*>(guarded[i].data());
+  }
 };
 
 // Throws Error that names the step for dims that it cannot have (negative, or too large).

@@ -159,7 +159,7 @@ void Context::State::fill_addresses(Binding& b, int index) {
     for (std::size_t a = 0; a < kernel->args.size(); ++a) {
       const ValueId v = kernel->args[a];
       if (v == kWorkspace) {
-        bound.buffers[a] = arena + bound.workspace_offsets.at(workspace++);
+        bound.buffers[a] = b.address(arena, bound.first_workspace + workspace++);
         continue;
       }
       std::int64_t offset = 0;
@@ -200,7 +200,7 @@ std::byte* Context::State::address(ValueId v) const {
   }
   const TempLife& life = data.temps[static_cast<std::size_t>(v)];
   const Memory& m = segments[static_cast<std::size_t>(life.segment)];
-  return m.arena.data() + m.active->offsets[static_cast<std::size_t>(life.position)];
+  return m.active->address(m.arena.data(), static_cast<std::size_t>(life.position));
 }
 
 const DimEnv& Context::State::env() const {

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <exception>
 
-#include "runtime/plan.h"
-
 namespace deepseek {
 namespace {
 
@@ -28,9 +26,8 @@ bool GrowingMemory::reserve(std::int64_t bytes) {
 }
 
 void Scratch::reserve(std::int64_t bytes_per_worker, int workers) {
-  const std::int64_t stride = (bytes_per_worker + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-  stride_ = std::max(stride_, stride);
-  memory_.reserve(stride_ * workers);
+  memory_.resize(std::max(memory_.size(), static_cast<std::size_t>(workers)));
+  for (GrowingMemory& m : memory_) m.reserve(bytes_per_worker);
 }
 
 std::int64_t most_scratch(const KernelShape& shape) {

@@ -28,15 +28,14 @@ class GrowingMemory {
   std::int64_t bytes_ = 0;
 };
 
-// One slice per worker.
+// Memory of each worker.
 class Scratch {
  public:
   void reserve(std::int64_t bytes_per_worker, int workers);
-  std::byte* of(int worker) const { return memory_.data() + worker * stride_; }
+  std::byte* of(int worker) const { return memory_[static_cast<std::size_t>(worker)].data(); }
 
  private:
-  GrowingMemory memory_;
-  std::int64_t stride_ = 0;
+  std::vector<GrowingMemory> memory_;
 };
 
 std::int64_t most_scratch(const KernelShape& shape);

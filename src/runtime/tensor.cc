@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "deepseek/guard.h"
 #include "runtime/narrow_float.h"
 
 namespace deepseek {
@@ -30,14 +31,21 @@ void check_dims(DType dtype, const Dims& dims) {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kWantsHugePages = 2 * kHugePage;
 
+[[noreturn]] void none_left(std::size_t size) {
+  throw Error(Code::ResourceExhausted, "tensor", "", std::to_string(size) + " bytes of memory", "none left");
+}
+
 std::shared_ptr<void> allocate(std::size_t size) {
+  if (const Guard side = guard(); side != Guard::None) {
+    std::shared_ptr<void> memory = size > kAddressSpace ? nullptr : guarded_memory(size, side);
+    if (!memory) none_left(size);
+    return memory;
+  }
   const bool huge = size >= kWantsHugePages;
   const std::size_t alignment = huge ? kHugePage : kAlignment;
   const std::size_t rounded = std::max<std::size_t>(1, (size + kAlignment - 1) / kAlignment) * kAlignment;
   void* p = size > kAddressSpace ? nullptr : std::aligned_alloc(alignment, rounded);
-  if (!p)
-    throw Error(Code::ResourceExhausted, "tensor", "", std::to_string(size) + " bytes of memory",
-                "none left");
+  if (!p) none_left(size);
   // The last, partial one stays small pages, so that nothing is taken that is not used. Refusal costs only speed.
   if (huge) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
   return {p, std::free};

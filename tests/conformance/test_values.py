@@ -10,19 +10,20 @@ import pytest
 from case import CASES, Case, Draw, results_of, to_torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from running import TARGETS, compare, run
+from running import SIDES, TARGETS, compare, run
 
 WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
 # Compiling for the CPU takes most of the time; the interpreter gets more examples.
-EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 3, "avx2": 1}
+EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 4, "avx2": 3}
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
 def check(op: str, case: Case, target: str, symbolic: bool = False) -> None:
     want = results_of(case, [to_torch(x) for x in case.inputs])
-    got = run(op, case, target, symbolic)
-    for i, expected in enumerate(want if case.results is None else want[: case.results]):
-        compare(got[i], expected, case.slack, f"{op} {case.attrs} result {i}", case.scale)
+    for side in SIDES[target]:
+        got = run(op, case, target, symbolic, side)
+        for i, expected in enumerate(want if case.results is None else want[: case.results]):
+            compare(got[i], expected, case.slack, f"{op} {case.attrs} result {i}", case.scale)
 
 
 @pytest.mark.parametrize("target", TARGETS)

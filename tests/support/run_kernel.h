@@ -27,8 +27,8 @@ struct KernelRun {
 // divided phase is cut.
 KernelRun run_kernel(const Kernel& kernel, const loops::Program& p,
                      const std::vector<std::vector<std::byte>>& inputs,
-                     std::span<const std::int64_t> dims = {},
-                     GuardedMemory::Side side = GuardedMemory::Side::End, std::int64_t parts = 1);
+                     std::span<const std::int64_t> dims = {}, Guard side = Guard::End,
+                     std::int64_t parts = 1);
 
 template <class T>
 std::vector<std::byte> bytes_of(const std::vector<T>& v) {

@@ -105,7 +105,7 @@ class LlvmRandom : public ::testing::TestWithParam<std::string> {
         data.push_back(
             draw_elements(r, param.buffer->dtype, evaluate(param.buffer->extent, p.symbols, dims)));
       const auto want = run_kernel(*reference, p, data, dims);
-      for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin})
+      for (const auto side : {Guard::End, Guard::Begin})
         expect_same(p, run_kernel(*kernel, p, data, dims, side), want, GetParam(), tolerance);
     }
   }

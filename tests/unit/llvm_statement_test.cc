@@ -48,7 +48,7 @@ class LlvmStatement : public ::testing::TestWithParam<std::string> {
     }
     if (patch) patch(data);
     const auto kernel = target_->compile({&p, 1})[0];
-    for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin})
+    for (const auto side : {Guard::End, Guard::Begin})
       expect_same(p, run_kernel(*kernel, p, data, dims, side), run_kernel(*interpret(p), p, data, dims),
                   GetParam(), tolerance);
   }

@@ -39,7 +39,7 @@ void expect_gemm(Target& target, const GemmShape& s, std::int64_t rows, std::int
   const auto bias = draw(s.n, Acc{});
   const loops::Program p = gemm_program(s, rows, cols, in, acc, depth);
   const auto kernel = target.compile({&p, 1})[0];
-  for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin}) {
+  for (const auto side : {Guard::End, Guard::Begin}) {
     const auto run =
         run_kernel(*kernel, p, {bytes_of(a), bytes_of(b), bytes_of(bias), bytes_of(draw(s.m * s.n, Acc{}))},
                    {}, side, 3);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "deepseek/tensor.h"
 #include "runtime/kernel_loader.h"
 #include "support/run_kernel.h"
 #include "targets/cpu/cpu_target.h"
@@ -52,12 +53,37 @@ TEST_P(LlvmVector, ElementwiseAtEveryLength) {
                   stmt(Store{y, var(i), at * constant(DType::F32, 2.0) + constant(DType::F32, 1.0), {}}))};
   const auto kernel = compile(p);
   for (const std::int64_t size : {0, 1, 7, 8, 15, 16, 17, 31, 64, 1001})
-    for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin}) {
+    for (const auto side : {Guard::End, Guard::Begin}) {
       const auto in = ramp(static_cast<std::size_t>(size));
       const auto run = run_kernel(*kernel, p, {bytes_of(in), bytes_of(in)}, {{size}}, side);
       const auto out = run.values<float>(1);
       for (std::size_t k = 0; k < in.size(); ++k) ASSERT_EQ(out[k], 2 * in[k] + 1) << size << " at " << k;
     }
+}
+
+// Rows of one element more than vectors hold: what is stored there must not reach into the next row.
+TEST_P(LlvmVector, NarrowTailsOfOneElement) {
+  for (const DType t : {DType::BF16, DType::F16, DType::I8, DType::I16, DType::I32})
+    for (const std::int64_t n : {9, 17, 33, 65})
+      for (const Guard side : {Guard::End, Guard::Begin}) {
+        const Buffer x = make_buffer("x", DType::I64, Space::Global, 2 * n),
+                     y = make_buffer("y", t, Space::Global, 2 * n);
+        const Var row = loop_var("row", 2), i = loop_var("i", n);
+        const Expr at = (Expr(1) - var(row)) * n + var(i);
+        const Program p{"narrow",
+                        {{x, Access::Read}, {y, Access::Write}},
+                        {},
+                        {},
+                        stmt(For{row, 2, LoopKind::Serial,
+                                 vector_loop(i, n, stmt(Store{y, at, cast(t, load(x, at)), {}}))})};
+        std::vector<std::int64_t> in(static_cast<std::size_t>(2 * n));
+        std::iota(in.begin(), in.end(), -n);
+        const auto bytes = static_cast<std::size_t>(deepseek::bytes(t, 2 * n));
+        const auto run = run_kernel(*compile(p), p, {bytes_of(in), std::vector<std::byte>(bytes)}, {}, side);
+        const Tensor out = Tensor::wrap(t, {2 * n}, run.buffers[1].data(), nullptr);
+        for (std::int64_t k = 0; k < 2 * n; ++k)
+          ASSERT_EQ(out.at(k), in[static_cast<std::size_t>(k)]) << name(t) << " " << n << " at " << k;
+      }
 }
 
 TEST_P(LlvmVector, SumKeepsLanesAndAddsThem) {
@@ -115,7 +141,7 @@ TEST_P(LlvmVector, StridedAndReversedLoadsStayInside) {
                       {},
                       vector_loop(i, n, stmt(Store{y, var(i), load(x, index), {}}))};
       const auto in = ramp(static_cast<std::size_t>(size));
-      for (const auto side : {GuardedMemory::Side::End, GuardedMemory::Side::Begin}) {
+      for (const auto side : {Guard::End, Guard::Begin}) {
         const auto out =
             run_kernel(*compile(p), p, {bytes_of(in), bytes_of(ramp(static_cast<std::size_t>(n)))}, {}, side)
                 .values<float>(1);
@@ -205,8 +231,7 @@ TEST_P(LlvmVector, PhasesScratchAndWorkspace) {
   EXPECT_EQ(shape.scratch_bytes, (std::vector<std::int64_t>{448, 0}));
   EXPECT_EQ(shape.workspace_bytes, (std::vector<std::int64_t>{size * 4}));
   const auto in = ramp(static_cast<std::size_t>(size * width), 0);
-  const auto run =
-      run_kernel(*kernel, p, {bytes_of(in), bytes_of(ramp(9)), {}}, {{size}}, GuardedMemory::Side::End, 4);
+  const auto run = run_kernel(*kernel, p, {bytes_of(in), bytes_of(ramp(9)), {}}, {{size}}, Guard::End, 4);
   for (std::size_t row = 0; row < 9; ++row)
     EXPECT_EQ(run.values<float>(1)[row],
               std::accumulate(in.begin() + static_cast<std::ptrdiff_t>(row * 100),

@@ -1,12 +1,13 @@
 #include "support/run_kernel.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace deepseek::testing {
 
 KernelRun run_kernel(const Kernel& kernel, const loops::Program& p,
                      const std::vector<std::vector<std::byte>>& inputs, std::span<const std::int64_t> dims,
-                     GuardedMemory::Side side, std::int64_t parts) {
+                     Guard side, std::int64_t parts) {
   const KernelShape shape = kernel.shape(dims);
   KernelRun run;
   std::vector<void*> addresses;

@@ -27,6 +27,7 @@
 
 #include "deepseek/error.h"
 #include "loops/math.h"
+#include "targets/llvm/lone_stores.h"
 #include "targets/llvm/program.h"
 
 namespace deepseek::codegen {
@@ -100,7 +101,10 @@ void optimize(llvm::Module& module, llvm::TargetMachine& target) {
   passes.addPass(llvm::EarlyCSEPass(true));
   passes.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), true));
   for (llvm::Function& f : module)
-    if (!f.isDeclaration()) passes.run(f, functions);
+    if (!f.isDeclaration()) {
+      passes.run(f, functions);
+      expand_lone_stores(f);
+    }
 }
 
 std::string generate(llvm::Module& module, llvm::TargetMachine& target, bool assembly) {
