@@ -26,6 +26,7 @@ struct Port {
   std::string name;
   Type type;
   Role role = Role::Argument;
+  std::string source;  // where the user made it, for errors
 };
 
 using NamedTensors = std::map<std::string, Tensor, std::less<>>;

@@ -91,8 +91,9 @@ class Graph {
   // Source given to nodes made from now on ("model.py:12", "encoder.layer.0").
   void set_source(std::string source) { source_ = std::move(source); }
   const std::string& source() const { return source_; }
-  // Dims that must be equal when bound (broadcasts of different symbols); checked at bind.
-  std::vector<std::pair<Dim, Dim>> equalities;
+  // Dims that must be equal when bound (broadcasts of different symbols), each pair once: as its first op says.
+  const std::vector<EqualDims>& equalities() const { return equalities_; }
+  void assume_equal(EqualDims dims);
 
   // Makes every use of `from` (outputs included) use `to`.
   void replace_uses(Value from, Value to);
@@ -109,6 +110,7 @@ class Graph {
  private:
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Output> outputs_;
+  std::vector<EqualDims> equalities_;
   std::map<std::string, int, std::less<>> names_;
   std::string source_;
   std::string unique(std::string name);

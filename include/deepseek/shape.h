@@ -59,6 +59,12 @@ class Dim {
 };
 Dim ceildiv(const Dim& a, const Dim& b);  // b >= 1
 
+// Two dims that an op takes to be equal though they are written differently: checked when they are bound.
+struct EqualDims {
+  Dim a, b;
+  std::string op, source;  // whose
+};
+
 using Shape = std::vector<Dim>;
 using Dims = std::vector<std::int64_t>;  // a shape with every symbol bound
 

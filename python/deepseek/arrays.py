@@ -80,8 +80,10 @@ def castable(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
     return target.name in _NAMES and source.kind in "biuf" and "float" in target.name
 
 
-def cast_to(value: Any, name: str, what: str) -> Array | npt.NDArray[Any]:
-    """`value` with that dtype, in the form that the C++ side takes; `what` names it in errors."""
+def cast_to(value: Any, name: str, what: str, source: str = "") -> Array | npt.NDArray[Any]:
+    """`value` with that dtype, in the form that the C++ side takes; `what` and
+    `source` name it in errors.
+    """
     held = getattr(value, "_array", value)
     if isinstance(held, Array):
         if held.dtype == name:
@@ -92,7 +94,7 @@ def cast_to(value: Any, name: str, what: str) -> Array | npt.NDArray[Any]:
     if values.dtype != target:
         if not castable(values.dtype, target):
             raise invalid(
-                "run", f"{what} of {name}", f"{values.dtype.name}, which does not cast to it safely"
+                "run", f"{what} of {name}", f"{values.dtype.name}, which does not cast to it safely", source
             )
         values = values.astype(target)
     values = np.ascontiguousarray(values).reshape(values.shape)  # it makes an array of rank 1 of a scalar

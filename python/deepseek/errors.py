@@ -32,9 +32,10 @@ class Error(Exception):
         return str(self.args[0])
 
 
-def invalid(op: str, expected: str, got: str) -> Error:
+def invalid(op: str, expected: str, got: str, source: str = "") -> Error:
     """An Error in the form that the C++ side gives it."""
-    return Error(f"{op}: expected {expected}, got {got}", "invalid argument", op, "", expected, got)
+    message = f"{source + ': ' if source else ''}{op}: expected {expected}, got {got}"
+    return Error(message, "invalid argument", op, source, expected, got)
 
 
 _core.set_error_class(Error)

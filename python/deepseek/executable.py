@@ -78,13 +78,13 @@ class Executable:
             if type(value) is np.ndarray and value.dtype is self._dtypes.get(port.dtype):
                 arrays.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
             else:
-                arrays.append(cast_to(value, port.dtype, f'input "{port.name}"'))
+                arrays.append(cast_to(value, port.dtype, f'input "{port.name}"', port.source))
         return self._core.run(arrays)
 
     def _refuse_names(self, given: Mapping[str, Any]) -> None:
-        for name in self.inputs:
+        for name, port in self.inputs.items():
             if given.get(name) is None:
-                raise invalid("run", f'an array for input "{name}"', "none")
+                raise invalid("run", f'an array for input "{name}"', "none", port.source)
         for name in given:
             if name not in self.inputs:
                 raise invalid("run", f"inputs named {', '.join(self.inputs) or 'nothing'}", f'"{name}"')

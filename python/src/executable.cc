@@ -26,7 +26,7 @@ std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list&
     try {
       tensors.push_back(tensor_from(nb::handle(given[i]), ports[i].type.dtype));
     } catch (const Error& e) {
-      throw e.with_context("run: input \"" + ports[i].name + "\"", "");
+      throw e.with_context("run: input \"" + ports[i].name + "\"", ports[i].source);
     }
   }
   return tensors;
@@ -117,6 +117,7 @@ void bind_executable(nb::module_& m) {
           "shape", [](const Port& p) { return shape_to(p.type.shape); },
           nb::sig("def shape(self) -> tuple[int | str, ...]"))
       .def_prop_ro("role", [](const Port& p) { return p.role == Role::Parameter ? "parameter" : "argument"; })
+      .def_ro("source", &Port::source)
       .def("__repr__",
            [](const Port& p) { return p.name + ": " + dtype_to(p.type.dtype) + str(p.type.shape); });
 

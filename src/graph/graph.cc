@@ -89,14 +89,18 @@ std::vector<Value> Graph::ops(std::string_view op, std::vector<Value> inputs, At
   } catch (const Error& e) {
     throw e.with_context(node->op->name, source_);
   }
-  for (const auto& pair : assumed.pairs)
-    if (std::ranges::find(equalities, pair) == equalities.end()) equalities.push_back(pair);
+  for (const auto& [a, b] : assumed.pairs) assume_equal({a, b, node->op->name, source_});
   node->name = unique(name.empty() ? std::string(op) : std::move(name));
   nodes_.push_back(std::move(node));
   const Node& n = *nodes_.back();
   std::vector<Value> results;
   for (int i = 0; i < static_cast<int>(n.outputs.size()); ++i) results.push_back(n.out(i));
   return results;
+}
+
+void Graph::assume_equal(EqualDims dims) {
+  const auto same = [&](const EqualDims& known) { return known.a == dims.a && known.b == dims.b; };
+  if (std::ranges::none_of(equalities_, same)) equalities_.push_back(std::move(dims));
 }
 
 void Graph::output(std::string name, Value value) {
@@ -208,7 +212,7 @@ Graph Graph::clone() const {
     copy.outputs_.push_back({o.name, Value{map.at(o.value.node), o.value.index}});
   copy.names_ = names_;
   copy.source_ = source_;
-  copy.equalities = equalities;
+  copy.equalities_ = equalities_;
   return copy;
 }
 

@@ -382,9 +382,15 @@ class Parser {
       if (take("%")) {
         definition(g, names);
       } else if (take_word("equal")) {
-        Dim a = dim();
+        EqualDims dims;
+        dims.a = dim();
         expect(",");
-        g.equalities.emplace_back(std::move(a), dim());
+        dims.b = dim();
+        if (take(",")) {
+          dims.op = name();
+          if (take_word("at")) dims.source = quoted();
+        }
+        g.assume_equal(std::move(dims));
       } else if (take_word("output")) {
         const std::size_t start = (space(), at_);
         std::string result = name();

@@ -170,7 +170,12 @@ std::string Graph::str() const {
     if (!n->source.empty()) out += " at " + quoted(n->source);
     out += "\n";
   }
-  for (const auto& [a, b] : equalities) out += "  equal " + a.str() + ", " + b.str() + "\n";
+  for (const auto& [a, b, op, source] : equalities_) {
+    out += "  equal " + a.str() + ", " + b.str();
+    if (!op.empty()) out += ", " + op;
+    if (!op.empty() && !source.empty()) out += " at " + quoted(source);
+    out += "\n";
+  }
   for (const Output& o : outputs_)
     out += "  output " + identifier(o.name) + " = " + value_text(o.value) + "\n";
   return out + "}";

@@ -6,7 +6,7 @@
 //     %c = constant float32[2] {1, 2.5}            // or `splat 0`, or `hex "0000803f..."`: the bytes
 //     %y = matmul(%x, %w, transpose_b=true) : float32[N, 2] at "model.py:12"
 //     %t = topk(%y, _, axis=-1) : float32[N, 3], int64[N, 3]
-//     equal N, M
+//     equal N, M, add at "model.py:7"
 //     output y = %t#1
 //   }
 //

@@ -24,11 +24,11 @@ class Lowering {
 
   Executable run() {
     for (const Node* n : graph_.inputs()) {
-      const ValueId v = builder_.input(n->name, n->outputs[0], n->role);
+      const ValueId v = builder_.input(n->name, n->outputs[0], n->role, n->source);
       ids_[key(n->out())] = v;
       if (n->role == Role::Parameter && options_.freeze) fixed_.insert(v);
     }
-    for (const auto& [a, b] : graph_.equalities) builder_.equal(a, b);
+    for (const EqualDims& dims : graph_.equalities()) builder_.equal(dims);
     builder_.threads(options_.threads);
     builder_.target(target_.info().name + " " + target_.info().isa);
 

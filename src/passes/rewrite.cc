@@ -11,7 +11,7 @@ const std::vector<std::int64_t>& ints(const Node& n, std::string_view attr) {
 
 Graph rewrite_once(const Graph& graph, std::span<const Rule> rules, bool& changed) {
   Graph out;
-  out.equalities = graph.equalities;
+  for (const EqualDims& dims : graph.equalities()) out.assume_equal(dims);
   std::unordered_map<const Node*, std::vector<Value>> map;
   for (const auto& n : graph.nodes()) {
     out.set_source(n->source);

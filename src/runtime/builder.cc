@@ -231,10 +231,10 @@ void ExecutableBuilder::State::place_outputs() {
 ExecutableBuilder::ExecutableBuilder() : state_(std::make_unique<State>()) {}
 ExecutableBuilder::~ExecutableBuilder() = default;
 
-ValueId ExecutableBuilder::input(std::string name, Type type, Role role) {
+ValueId ExecutableBuilder::input(std::string name, Type type, Role role, std::string source) {
   check(role != Role::Constant, "an input is an argument or a parameter");
   const ValueId v = state_->add({type, Place::Input, static_cast<int>(state_->data.inputs.size()), 0});
-  state_->data.inputs.push_back({std::move(name), std::move(type), role});
+  state_->data.inputs.push_back({std::move(name), std::move(type), role, std::move(source)});
   state_->data.input_values.push_back(v);
   return v;
 }
@@ -313,9 +313,7 @@ void ExecutableBuilder::output(std::string name, ValueId value) {
   state_->outputs.emplace_back(std::move(name), value);
 }
 
-void ExecutableBuilder::equal(Dim a, Dim b) {
-  state_->data.equalities.emplace_back(std::move(a), std::move(b));
-}
+void ExecutableBuilder::equal(EqualDims dims) { state_->data.equalities.push_back(std::move(dims)); }
 void ExecutableBuilder::threads(int count) { state_->data.threads = count; }
 void ExecutableBuilder::target(std::string name) { state_->data.target = std::move(name); }
 void ExecutableBuilder::note(std::string line) { state_->data.notes.push_back(std::move(line)); }

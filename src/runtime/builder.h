@@ -42,7 +42,7 @@ class ExecutableBuilder {
   // Values. Symbols in inputs' shapes are bound from the arrays that come; every symbol must stand somewhere
   // as a*symbol + b (with other symbols known by then) or come from define(), a branch, a loop or a host
   // step.
-  ValueId input(std::string name, Type type, Role role = Role::Argument);
+  ValueId input(std::string name, Type type, Role role = Role::Argument, std::string source = "");
   ValueId constant(Tensor data);
   ValueId temp(Type type);
   // The memory of `of`, seen with another dtype or shape, `offset` elements (of type.dtype) further on. Both
@@ -67,8 +67,7 @@ class ExecutableBuilder {
                             std::vector<ValueId> inputs, std::vector<Type> outputs);
 
   void output(std::string name, ValueId value);
-  // Dims that must be equal, checked when they are bound.
-  void equal(Dim a, Dim b);
+  void equal(EqualDims dims);
   // Threads of the pool that runs it; 0: default_threads().
   void threads(int count);
   // What target the code is for, and a line for explain().

@@ -17,7 +17,7 @@ std::string type_of(const Type& t) { return std::string(name(t.dtype)) + str(t.s
 
 Error bad_input(const Port& port, const std::string& because, const std::string& got) {
   return Error(
-      Code::InvalidArgument, "run", "",
+      Code::InvalidArgument, "run", port.source,
       "input \"" + port.name + "\" of " + type_of(port.type) + (because.empty() ? "" : " where " + because),
       got);
 }
@@ -116,13 +116,13 @@ void Context::State::activate(int index) {
     auto it = m.bindings.find(key);
     if (it == m.bindings.end()) {
       DimEnv env = env_for(index);
-      for (const auto& [a, b] : data.equalities) {
+      for (const auto& [a, b, op, source] : data.equalities) {
         std::vector<std::string> symbols;
         a.symbols(symbols);
         b.symbols(symbols);
         const auto is_new = [&](const std::string& s) { return env.contains(s); };
         if (!std::all_of(symbols.begin(), symbols.end(), is_new) || a.eval(env) == b.eval(env)) continue;
-        throw Error(Code::InvalidArgument, "run", "", "equal dims " + a.str() + " and " + b.str(),
+        throw Error(Code::InvalidArgument, op, source, "equal dims " + a.str() + " and " + b.str(),
                     std::to_string(a.eval(env)) + " and " + std::to_string(b.eval(env)));
       }
       auto made = std::make_unique<Binding>(bind_segment(data, index, std::move(env)));

@@ -44,7 +44,7 @@ struct ExecutableData {
   std::vector<Step> prepare,
       steps;  // `prepare`: what needs parameters; what needs constants alone has been done
   int prepared_count = 0, held_count = 0;
-  std::vector<std::pair<Dim, Dim>> equalities;
+  std::vector<EqualDims> equalities;
   int threads = 0;
   std::string target;
   std::vector<std::string> notes;

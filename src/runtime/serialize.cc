@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'S', 'K',  'E',
                                         'X', 'E', '\r', '\n'};  // "\r\n" shows text-mode damage
-constexpr std::uint32_t kFormatVersion = 1;
+constexpr std::uint32_t kFormatVersion = 2;
 constexpr std::uint32_t kAbiVersion = 1;  // of PhaseFn and ExtentsFn
 constexpr std::size_t kAlignment = 64;    // of tensors' data in the file
 constexpr int kMaxNesting = 64;           // of branches and loops
@@ -112,6 +112,8 @@ void fields(A& a, Dim& d) {
 template <class A>
 void fields(A& a, ExecutableData& d);
 template <class A>
+void fields(A& a, EqualDims& dims);
+template <class A>
 void fields(A& a, Tensor& t);
 template <class A>
 void fields(A& a, Type& t);
@@ -121,12 +123,6 @@ template <class A>
 void fields(A& a, ValueInfo& v);
 template <class A>
 void fields(A& a, Step& s);
-
-template <class A, class T, class U>
-void fields(A& a, std::pair<T, U>& p) {
-  fields(a, p.first);
-  fields(a, p.second);
-}
 
 template <class A, class T>
 void fields(A& a, std::vector<T>& v) {
@@ -179,6 +175,7 @@ void fields(A& a, Port& p) {
   fields(a, p.name);
   fields(a, p.type);
   fields(a, p.role);
+  fields(a, p.source);
 }
 template <class A>
 void fields(A& a, ValueInfo& v) {
@@ -275,6 +272,14 @@ void fields(A& a, Step& s) {
   } catch (const Error& e) {
     throw e.with_context(s.info.op, s.info.source);
   }
+}
+
+template <class A>
+void fields(A& a, EqualDims& dims) {
+  fields(a, dims.a);
+  fields(a, dims.b);
+  fields(a, dims.op);
+  fields(a, dims.source);
 }
 
 template <class A>

@@ -9,8 +9,10 @@ from pathlib import Path
 import deepseek as ds
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from deepseek.graph import python_name
+from onnx import helper
 
 
 def relu_graph() -> ds.Graph:
@@ -125,6 +127,45 @@ def test_wrong_inputs(given: dict[str, np.ndarray], text: str) -> None:
         executable.run(given)
     assert text in str(caught.value)
     assert caught.value.code == "invalid argument"
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "place"), [(2, "complex64", "p"), (2, "float32", "sum"), (1, "float32", "sum")]
+)
+def test_wrong_inputs_name_op_and_line(size: int, dtype: str, place: str, tmp_path: Path) -> None:
+    lines = {}
+    graph = ds.Graph()
+    lines["p"] = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    p, q = graph.placeholder("p", shape=["N", 3]), graph.placeholder("q", shape=["M", 3])
+    lines["sum"] = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    graph.output("y", graph.relu(graph.add(p, q)))
+    executable = ds.compile(graph)
+    executable.save(tmp_path / "model.dsx")
+    for each in (executable, ds.load(tmp_path / "model.dsx")):
+        with pytest.raises(ds.Error) as caught:
+            each.run({"p": np.zeros((5, 3), dtype), "q": np.zeros((size, 3), "f")})
+        assert caught.value.source == f"{__file__}:{lines[place]}"
+        if place == "sum":
+            assert caught.value.op == "add"
+            assert caught.value.expected == "equal dims N and M"
+            assert caught.value.got == f"5 and {size}"
+        else:
+            assert caught.value.op == "run"
+            assert 'input "p" of float32' in caught.value.expected
+
+
+def test_an_onnx_model_with_unequal_dims_names_its_node() -> None:
+    node = helper.make_node("Add", ["a", "b"], ["y"], name="residual")
+    a = helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, ["N", 3])
+    b = helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, ["M", 3])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["K", 3])
+    model = helper.make_model(helper.make_graph([node], "g", [a, b], [y]))
+    executable = ds.compile(model.SerializeToString())
+    assert executable.run({"a": np.ones((5, 3), "f"), "b": np.ones((5, 3), "f")})["y"].shape == (5, 3)
+    with pytest.raises(ds.Error, match="equal dims N and M, got 5 and 2") as caught:
+        executable.run({"a": np.ones((5, 3), "f"), "b": np.ones((2, 3), "f")})
+    assert caught.value.op == "add"
+    assert "residual" in caught.value.source
 
 
 def test_errors_name_op_and_line() -> None:

@@ -226,6 +226,29 @@ def test_compile_module_with_dynamic_shapes() -> None:
             torch.testing.assert_close(torch.from_numpy(executable(x.numpy())), model(x))
 
 
+def test_unequal_dynamic_sizes_name_the_line() -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x + y).relu()
+
+    run = compiled(function, dynamic=True)
+    torch.testing.assert_close(run(torch.ones(5, 3), torch.ones(5, 3)), torch.full((5, 3), 2.0))
+    with pytest.raises(RuntimeError, match=r"add.*5.*2(?s:.*)x \+ y"):
+        run(torch.ones(5, 3), torch.ones(2, 3))
+
+
+def test_a_module_with_unequal_dynamic_sizes_names_the_input() -> None:
+    class Sum(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    batch = torch.export.Dim("batch", min=1, max=1000)
+    example = (torch.ones(4, 3), torch.ones(4, 3))
+    executable = ds.compile(Sum(), example_inputs=example, dynamic_shapes=({0: batch}, {0: batch}))
+    with pytest.raises(ds.Error, match='input "y"') as caught:
+        executable(torch.ones(5, 3).numpy(), torch.ones(2, 3).numpy())
+    assert "= 5" in caught.value.expected
+
+
 def test_writes_that_no_counter_sees_need_refresh() -> None:
     model = nn.Linear(8, 8)
     run = compiled(model)

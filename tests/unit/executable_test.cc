@@ -346,7 +346,7 @@ TEST(Executable, ErrorsNameTheInput) {
   const ValueId x = b.input("x", {DType::F32, {N, 2 * N + 1}}), w = b.input("w", kVector);
   b.output("y", w);
   b.output("z", x);
-  b.equal(N, 3);
+  b.equal({N, 3, "add", "model.py:7"});
   const Executable e = b.finish();
   const Tensor good = Tensor::zeros(DType::F32, {3, 7}), w3 = vec({1, 2, 3});
   EXPECT_EQ(e.run({{"x", good}, {"w", w3}}).size(), 2u);
@@ -362,7 +362,7 @@ TEST(Executable, ErrorsNameTheInput) {
   EXPECT_EQ(message([&] { e.run({{"x", good.reshaped({7, 3})}, {"w", w3}}); }),
             "run: expected input \"x\" of float32[N, 2*N+1] where N = 7, got float32[7, 3]");
   EXPECT_EQ(message([&] { e.run({{"x", Tensor::zeros(DType::F32, {2, 5})}, {"w", vec({1, 2})}}); }),
-            "run: expected equal dims N and 3, got 2 and 3");
+            "model.py:7: add: expected equal dims N and 3, got 2 and 3");
 }
 
 TEST(Executable, SymbolsMustComeFromSomewhere) {

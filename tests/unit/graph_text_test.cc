@@ -30,6 +30,7 @@ TEST(GraphText, PrintsWhatItParses) {
   %"odd name %" = relu(%x) : float32[N, 4] at "a \"b\" \\ \x0a"
   %y = matmul(%"odd name %", %w) : float32[N, 8] at "model.py:12"
   equal N, 2*M
+  equal N, K+1, add at "model.py:7"
   output "first result" = %y
   output relu = %"odd name %"
 })";

@@ -74,7 +74,7 @@ Executable executable(const std::shared_ptr<const Kernel>& kernel) {
   b.output("z", z);
   b.output("w", pw);
   b.output("k", pk);
-  b.equal(M, 2 * N);
+  b.equal({M, 2 * N, "mul", "model.py:9"});
   b.threads(2);
   b.target("cpu");
   b.note("a note");
