@@ -258,7 +258,7 @@ class GemmLowering {
     Stmt s = block(std::move(body));
     for (std::size_t i = depth.size(); i-- > 0;)
       s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
-    stmts.push_back(split_on_predicates(s));
+    stmts.push_back(split_on_predicates(s, true));
     return block(std::move(stmts));
   }
 

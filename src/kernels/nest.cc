@@ -301,7 +301,23 @@ std::optional<std::vector<Expr>> hoisted(const Expr& predicate,
 
 }  // namespace
 
-Stmt split_on_predicates(const Stmt& body) {
+Stmt join_loops(const Stmt& nest) {
+  const auto* outer = as<For>(nest);
+  if (!outer) return nest;
+  const Stmt body = join_loops(outer->body);
+  const auto* inner = as<For>(body);
+  if (!inner) return stmt(For{outer->var, outer->extent, outer->kind, body});
+  const Axis joined = make_axis(outer->var->name + inner->var->name, outer->extent * inner->extent);
+  const Stmt both = substitute(substitute(inner->body, outer->var, floordiv(var(joined.var), inner->extent)),
+                               inner->var, mod(var(joined.var), inner->extent));
+  bool clean = true;
+  visit_stmts(both, [&](const Stmt& s) {
+    visit_exprs(s, [&](const Expr& e) { clean = clean && !divides(e, joined.var); });
+  });
+  return clean ? loop(joined, inner->kind, both) : stmt(For{outer->var, outer->extent, outer->kind, body});
+}
+
+Stmt split_on_predicates(const Stmt& body, bool independent) {
   std::set<const VarNode*> inner;
   std::map<const VarNode*, const For*> loops;
   visit_stmts(body, [&](const Stmt& s) {
@@ -339,7 +355,7 @@ Stmt split_on_predicates(const Stmt& body) {
       return load(x->buffer, x->args[0]);
     return Expr();
   });
-  return stmt(If{all, fast, body});
+  return stmt(If{all, independent ? join_loops(fast) : fast, body});
 }
 
 }  // namespace deepseek::kernels

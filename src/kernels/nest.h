@@ -35,8 +35,12 @@ Computed expand_reductions(const Expr& e, bool vector, std::vector<Stmt>& checks
 void merge_axes(std::vector<Axis>& axes, std::span<Expr*> exprs);
 
 // When loads in `body` are predicated on conditions that do not depend on variables bound inside `body`: an
-// If over all of them with a fast branch that has no predicates. Otherwise the body itself.
-Stmt split_on_predicates(const Stmt& body);
+// If over all of them with a fast branch that has no predicates. Otherwise the body itself. Where iterations of all
+// loops are `independent`, those of the fast branch are joined.
+Stmt split_on_predicates(const Stmt& body, bool independent = false);
+
+// Joins perfectly nested loops, innermost first, where that takes no divisions. Iterations are independent.
+Stmt join_loops(const Stmt& nest);
 
 // Replaces a variable in a statement and everything in it.
 Stmt substitute(const Stmt& s, const loops::Var& from, const Expr& to);

@@ -19,9 +19,10 @@ using Shape = Val::Shape;
 
 namespace {
 
-// A loop around tile multiplies is unrolled until a step has about this many vector multiplies, so that the loop's
-// own instructions do not count.
-constexpr std::int64_t kMultipliesPerStep = 48;
+// A loop around tile multiplies is unrolled until a step has this many vector multiplies, so that the loop's own
+// instructions do not count. No further: LLVM loads the operands of all unrolled steps first, and a tile that fills the
+// registers then spills.
+constexpr std::int64_t kMultipliesPerStep = 12;
 constexpr std::int64_t kMaxTileUnroll = 4;
 
 // How often to repeat the body; 1 when it multiplies no tiles.
