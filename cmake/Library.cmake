@@ -8,7 +8,7 @@ target_compile_options(deepseek_flags INTERFACE -Wall -Wextra -Werror -Wno-missi
                                                 -ffunction-sections -fdata-sections -ffp-contract=off)
 if(DEEPSEEK_SANITIZE)
   target_compile_options(deepseek_flags INTERFACE -fsanitize=${DEEPSEEK_SANITIZE} -fno-sanitize-recover=all
-                                                  -fno-omit-frame-pointer)
+                                                  -fno-omit-frame-pointer -D_GLIBCXX_ASSERTIONS)
   target_link_options(deepseek_flags INTERFACE -fsanitize=${DEEPSEEK_SANITIZE})
 endif()
 if(DEEPSEEK_BUILD_FUZZERS)

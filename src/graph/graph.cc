@@ -36,13 +36,30 @@ std::string Graph::unique(std::string name) {
   return candidate;
 }
 
+namespace {
+
+// Sizes that some memory could have.
+void check_sizes(const Type& t) {
+  for (const Dim& d : t.shape)
+    if (d.is_static() && d.value() < 0)
+      throw Error(Code::InvalidArgument, "", "", "dims of at least 0", str(t.shape));
+  if (is_static(t.shape)) numel(static_dims(t.shape));  // throws on overflow
+}
+
+}  // namespace
+
 Value Graph::placeholder(std::string name, DType dtype, Shape shape, Role role) {
   if (names_.contains(name))
     throw Error(Code::InvalidArgument, "placeholder", source_, "a name that is not taken",
                 "'" + name + "' again");
   auto node = std::make_unique<Node>();
-  node->name = unique(std::move(name));
   node->outputs = {Type{dtype, std::move(shape)}};
+  try {
+    check_sizes(node->outputs[0]);
+  } catch (const Error& e) {
+    throw e.with_context("placeholder", source_);
+  }
+  node->name = unique(std::move(name));
   node->source = source_;
   node->role = role;
   nodes_.push_back(std::move(node));
@@ -86,6 +103,7 @@ std::vector<Value> Graph::ops(std::string_view op, std::vector<Value> inputs, At
   const Assumptions assumed;
   try {
     node->outputs = node->op->infer(*node);
+    for (const Type& t : node->outputs) check_sizes(t);
   } catch (const Error& e) {
     throw e.with_context(node->op->name, source_);
   }

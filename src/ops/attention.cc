@@ -93,7 +93,7 @@ void add_rope(OpTable& t) {
         };
         if (x.rank() < 1 || c.rank() < 1 || c.rank() > x.rank() || c.shape() != n.in(2).shape()) fail();
         const Dim &size = x.dim(-1), &half = c.dim(-1);
-        if (size.is_static() && half.is_static() && 2 * half.value() > size.value()) fail();
+        if (!may_be_at_most(half * 2, size)) fail();
         Shape leading(x.shape().begin(), x.shape().end() - 1);
         const auto joined = broadcast_assuming(leading, Shape(c.shape().begin(), c.shape().end() - 1));
         if (!joined || joined->size() != leading.size()) fail();

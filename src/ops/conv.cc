@@ -24,7 +24,7 @@ ConvDims conv_dims(const Node& n) {
 }
 
 void check_divides(const Node& n, const Dim& d, std::int64_t groups, const std::string& what) {
-  if (d.is_static() && d.value() % groups != 0)
+  if (!may_equal(mod(d, Dim(groups)), Dim(0)))
     bad_input(n, what + " that " + std::to_string(groups) + " groups divide", d.str());
 }
 

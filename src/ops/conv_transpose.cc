@@ -16,13 +16,14 @@ std::vector<Type> infer(const Node& n) {
   const Value x = n.in(0), w = n.in(1);
   const std::int64_t groups = integer(n, "groups");
   if (x.rank() < 2 || w.rank() != x.rank() || groups < 1 || !may_equal(x.dim(1), w.dim(0)) ||
-      (w.dim(0).is_static() && w.dim(0).value() % groups != 0))
+      !may_equal(mod(w.dim(0), Dim(groups)), Dim(0)))
     bad_input(n, "x [N, I, ...] and kernel [I, O/groups, ...]", str(x.type()) + " and " + str(w.type()));
   Shape shape = {x.dim(0), w.dim(1) * Dim(groups)};
   for (int i = 2; i < x.rank(); ++i) {
     const auto k = static_cast<std::size_t>(i - 2);
     const Dim size = (x.dim(i) - 1) * Dim(ints(n, "strides")[k]) + dilated(w.dim(i), ints(n, "dilation")[k]) +
-                     Dim(ints(n, "output_padding")[k] - ints(n, "pad_low")[k] - ints(n, "pad_high")[k]);
+                     Dim(ints(n, "output_padding")[k]) - Dim(ints(n, "pad_low")[k]) -
+                     Dim(ints(n, "pad_high")[k]);
     if (size.is_static() && size.value() < 0) bad_input(n, "a result of at least size 0", size.str());
     shape.push_back(size);
   }
@@ -52,8 +53,8 @@ std::vector<Value> conv_transpose(Graph& graph, const Node& n) {
     const auto k = static_cast<std::size_t>(i - 2);
     const Dim taps = dilated(n.in(1).dim(i), ints(n, "dilation")[k]);
     if (!taps.is_static()) bad_input(n, "a kernel whose spatial dims are known", taps.str());
-    low.push_back(taps.value() - 1 - ints(n, "pad_low")[k]);
-    high.push_back(taps.value() - 1 - ints(n, "pad_high")[k] + ints(n, "output_padding")[k]);
+    low.push_back((taps - 1 - Dim(ints(n, "pad_low")[k])).value());
+    high.push_back((taps - 1 - Dim(ints(n, "pad_high")[k]) + Dim(ints(n, "output_padding")[k])).value());
   }
   return {g.op("conv", {x, w},
                {{"input_dilation", ints(n, "strides")},

@@ -65,8 +65,7 @@ void add_gather(OpTable& t) {
         if (n.in(1).rank() != n.in(0).rank())
           bad_input(n, "indices of rank " + std::to_string(n.in(0).rank()), str(n.in(1).type()));
         for (int i = 0; i < n.in(0).rank(); ++i) {
-          const Dim &d = n.in(0).dim(i), &k = n.in(1).dim(i);
-          if (i != axis && d.is_static() && k.is_static() && k.value() > d.value())
+          if (i != axis && !may_be_at_most(n.in(1).dim(i), n.in(0).dim(i)))
             bad_input(
                 n, "indices no larger than " + str(n.in(0).shape()) + " but for axis " + std::to_string(axis),
                 str(n.in(1).shape()));
@@ -109,7 +108,7 @@ void add_gather_nd(OpTable& t) {
         if (index_rank < 1 || !n.in(1).dim(-1).is_static())
           bad_input(n, "indices whose last dim is known", str(n.in(1).type()));
         const std::int64_t count = n.in(1).dim(-1).value();
-        if (batch < 0 || batch >= index_rank || batch + count > rank)
+        if (batch < 0 || batch >= index_rank || batch > rank || count > rank - batch)
           bad_input(n, "at most " + std::to_string(rank) + " shared axes and coordinates together",
                     std::to_string(batch) + " and " + std::to_string(count));
         for (int i = 0; i < batch; ++i)
@@ -151,11 +150,7 @@ void check_starts(const Node& n, int input) {
 }
 void check_sizes(const Node& n, const Shape& sizes) {
   bool fits = static_cast<int>(sizes.size()) == n.in(0).rank();
-  for (std::size_t i = 0; fits && i < sizes.size(); ++i) {
-    const Dim& d = n.in(0).shape()[i];
-    fits =
-        !d.is_static() || !sizes[i].is_static() || (sizes[i].value() >= 0 && sizes[i].value() <= d.value());
-  }
+  for (std::size_t i = 0; fits && i < sizes.size(); ++i) fits = may_be_at_most(sizes[i], n.in(0).shape()[i]);
   if (!fits) bad_input(n, "sizes within " + str(n.in(0).shape()), str(sizes));
 }
 

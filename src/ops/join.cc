@@ -112,6 +112,8 @@ void add_concat(OpTable& t) {
 // -- pad
 // -----------------------------------------------------------------------------------------------------
 
+constexpr std::int64_t kMaxInner = std::int64_t{1} << 40;
+
 std::int64_t inner_of(const Node& n, std::size_t axis) {
   const auto& inner = ints(n, "inner");
   return inner.empty() ? 0 : inner[axis];
@@ -131,13 +133,15 @@ std::vector<Type> infer_pad(const Node& n) {
   const bool constant = mode == "constant";
   if (!constant && mode != "reflect" && mode != "symmetric" && mode != "edge" && mode != "wrap")
     bad_input(n, "mode constant, reflect, symmetric, edge or wrap", "'" + mode + "'");
+  for (const std::int64_t inner : ints(n, "inner"))
+    if (inner < 0 || inner > kMaxInner) bad_input(n, "'inner' from 0 to 2^40", str(ints(n, "inner")));
   if (!constant && !ints(n, "inner").empty()) bad_input(n, "inner padding with constant mode only", mode);
   Shape shape;
   for (std::size_t i = 0; i < rank; ++i) {
     const Dim& d = n.in(0).shape()[i];
     const Dim padded = low[i] + spread(d, inner_of(n, i)) + high[i];
     if (padded.is_static() && padded.value() < 0) bad_input(n, "a result of at least size 0", padded.str());
-    if (!constant && d == Dim(0) && !(padded == Dim(0)))
+    if (!constant && !(low[i] == Dim(0) && high[i] == Dim(0)) && !(padded == Dim(0)) && !may_be_at_most(1, d))
       bad_input(n, "something to repeat", "size 0 on axis " + std::to_string(i));
     shape.push_back(padded);
   }

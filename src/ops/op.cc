@@ -243,6 +243,8 @@ void complete(Node& n) {
       if (const auto* i = std::get_if<std::int64_t>(&it->second)) it->second = static_cast<double>(*i);
     if (!has_kind(it->second, spec.kind))
       bad_input(n, "attribute '" + spec.name + "' of another type", "a wrong one");
+    const auto* graph = std::get_if<std::shared_ptr<const Graph>>(&it->second);
+    if (graph && !*graph && !spec.default_value) bad_input(n, "a graph for '" + spec.name + "'", "none");
   }
   for (const auto& [key, value] : n.attrs)
     if (std::none_of(n.op->attrs.begin(), n.op->attrs.end(),
@@ -280,6 +282,8 @@ bool may_equal(const Dim& a, const Dim& b) {
   if (current_assumptions) current_assumptions->pairs.emplace_back(a, b);
   return true;
 }
+
+bool may_be_at_most(const Dim& a, const Dim& b) { return may_equal(min(a, b), a); }
 
 std::optional<Shape> broadcast_assuming(const Shape& a, const Shape& b) {
   return broadcast(a, b, current_assumptions ? &current_assumptions->pairs : nullptr);

@@ -185,6 +185,8 @@ class Assumptions {
 };
 // Whether a dim may be the other: equal, or assumed to be when one is symbolic.
 bool may_equal(const Dim& a, const Dim& b);
+// Whether a may be at most b: for certain, or assumed when a symbol decides.
+bool may_be_at_most(const Dim& a, const Dim& b);
 // broadcast(), with what it assumes.
 std::optional<Shape> broadcast_assuming(const Shape& a, const Shape& b);
 // Sums dy down to `like`'s shape after a broadcast.

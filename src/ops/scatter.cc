@@ -48,9 +48,9 @@ std::vector<Type> infer_scatter_elements(const Node& n) {
     bad_input(n, "indices and updates of rank " + std::to_string(n.in(0).rank()),
               str(n.in(1).type()) + ", " + str(n.in(2).type()));
   for (int i = 0; i < n.in(0).rank(); ++i) {
-    const Dim &d = n.in(0).dim(i), &k = n.in(1).dim(i);
+    const Dim& k = n.in(1).dim(i);
     if (!may_equal(k, n.in(2).dim(i))) bad_input(n, "updates " + str(n.in(1).shape()), str(n.in(2).type()));
-    if (i != axis && d.is_static() && k.is_static() && k.value() > d.value())
+    if (i != axis && !may_be_at_most(k, n.in(0).dim(i)))
       bad_input(n, "indices no larger than x but for axis " + std::to_string(axis), str(n.in(1).type()));
   }
   return same_as()(n);

@@ -152,7 +152,7 @@ void add_sorts(OpTable& t) {
         const int axis = normalize_axis(n, integer(n, "axis"), n.in(0).rank());
         if (shape_attr(n, "k").size() != 1) bad_input(n, "one k", str(shape_attr(n, "k")));
         const Dim &k = shape_attr(n, "k")[0], &d = n.in(0).dim(axis);
-        if (k.is_static() && (k.value() < 0 || (d.is_static() && k.value() > d.value())))
+        if (!may_be_at_most(0, k) || !may_be_at_most(k, d))
           bad_input(n, "k within [0, " + d.str() + "]", k.str());
         Shape shape = n.in(0).shape();
         shape[static_cast<std::size_t>(axis)] = k;

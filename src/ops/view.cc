@@ -1,6 +1,7 @@
 // Ops that only renumber elements: each output element is one input element.
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 
 #include "ops/shape_ops.h"
 
@@ -207,7 +208,8 @@ std::vector<Type> infer_slice(const Node& n) {
   Shape shape;
   for (std::size_t i = 0; i < rank; ++i) {
     const Dim &d = n.in(0).shape()[i], &start = starts[i], &limit = limits[i];
-    if (steps[i] == 0) bad_input(n, "steps other than 0", str(steps));
+    if (steps[i] == 0 || steps[i] == std::numeric_limits<std::int64_t>::min())
+      bad_input(n, "steps other than 0 and -2^63", str(steps));
     const bool up = steps[i] > 0;
     const auto fail = [&] {
       bad_input(n,
@@ -216,10 +218,9 @@ std::vector<Type> infer_slice(const Node& n) {
                 "start " + start.str() + ", limit " + limit.str() + " on axis " + std::to_string(i));
     };
     const Dim &low = up ? start : limit, &high = up ? limit : start;
-    if (low.is_static() && low.value() < (up ? 0 : -1)) fail();
-    if (low.is_static() && high.is_static() && low.value() > high.value()) fail();
-    if (d.is_static() && high.is_static() && high.value() > d.value() - (up ? 0 : 1) &&
-        !(!up && low == high && d == Dim(0)))
+    const bool nothing_of_nothing = !up && low == high && d == Dim(0);
+    if (!may_be_at_most(up ? 0 : -1, low) || !may_be_at_most(low, high) ||
+        (!nothing_of_nothing && !may_be_at_most(high, up ? d : d - 1)))
       fail();
     shape.push_back(steps_between(start, limit, steps[i]));
   }

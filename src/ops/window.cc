@@ -67,9 +67,13 @@ void fill_spatial(Node& n, const char* key, std::size_t count, std::int64_t valu
 }
 
 namespace {
-void check_positive(const Node& n, std::string_view key, const std::vector<std::int64_t>& values) {
-  if (std::any_of(values.begin(), values.end(), [](std::int64_t v) { return v < 1; }))
-    bad_input(n, "'" + std::string(key) + "' of at least 1", str(values));
+// Far from overflow when a few are multiplied or added.
+constexpr std::int64_t kMaxNumber = std::int64_t{1} << 40;
+
+void check_range(const Node& n, std::string_view key, std::int64_t least) {
+  const auto& values = ints(n, key);
+  if (std::any_of(values.begin(), values.end(), [&](std::int64_t v) { return v < least || v > kMaxNumber; }))
+    bad_input(n, "'" + std::string(key) + "' from " + std::to_string(least) + " to 2^40", str(values));
 }
 }  // namespace
 
@@ -79,9 +83,8 @@ std::vector<Window> conv_windows(const Node& n) {
   const std::size_t count = in.spatial.size();
   const auto &strides = ints(n, "strides"), &low = ints(n, "pad_low"), &high = ints(n, "pad_high"),
              &inner = ints(n, "input_dilation"), &dilation = ints(n, "kernel_dilation");
-  check_positive(n, "strides", strides);
-  check_positive(n, "input_dilation", inner);
-  check_positive(n, "kernel_dilation", dilation);
+  for (const char* key : {"strides", "input_dilation", "kernel_dilation"}) check_range(n, key, 1);
+  for (const char* key : {"pad_low", "pad_high"}) check_range(n, key, -kMaxNumber);
   std::vector<Window> windows;
   for (std::size_t i = 0; i < count; ++i)
     windows.push_back({n.in(0).dim(in.spatial[i]), n.in(1).dim(kernel.spatial[i]), strides[i], low[i],
@@ -95,9 +98,9 @@ std::vector<Window> pool_windows(const Node& n, const Shape& spatial) {
   if (taps.size() != count) bad_input(n, "a window of " + std::to_string(count) + " dims", str(taps));
   const auto &strides = ints(n, "strides"), &low = ints(n, "pad_low"), &high = ints(n, "pad_high"),
              &dilation = ints(n, "dilation");
-  check_positive(n, "window", taps);
-  check_positive(n, "strides", strides);
-  check_positive(n, "dilation", dilation);
+  for (const char* key : {"window", "strides", "dilation"}) check_range(n, key, 1);
+  for (const char* key : {"pad_low", "pad_high"}) check_range(n, key, -kMaxNumber);
+  if (n.attrs.contains("uncounted_high")) check_range(n, "uncounted_high", -kMaxNumber);
   std::vector<Window> windows;
   for (std::size_t i = 0; i < count; ++i)
     windows.push_back({spatial[i], Dim(taps[i]), strides[i], low[i], high[i], 1, dilation[i]});

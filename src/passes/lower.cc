@@ -61,7 +61,15 @@ class Lowering {
   using Key = std::pair<const Node*, int>;
   static Key key(Value v) { return {v.node, v.index}; }
 
+  // Kernels compute with real numbers.
+  static void check_supported(const Node& n) {
+    for (const Type& t : n.outputs)
+      if (is_complex(t.dtype) || t.dtype == DType::String)
+        throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "results of a real dtype", str(t));
+  }
+
   Lowered lower_one(const Group& g, const kernels::LoweringContext& context) {
+    for (const Node* n : g.members) check_supported(*n);
     try {
       return kernels::lower_group(g, context);
     } catch (const Error& e) {

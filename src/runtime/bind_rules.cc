@@ -79,9 +79,9 @@ void apply_bind_rules(std::span<const BindRule> rules, FunctionRef<std::int64_t(
       if (rule.dim.eval(env) != got) throw mismatch(rule.array, known_symbols({rule.dim}, env));
       continue;
     }
-    const std::int64_t scaled = got - rule.rest.eval(env);
-    const std::int64_t value = scaled / rule.coefficient;
-    if (value < 0 || value * rule.coefficient != scaled)
+    const Dim scaled = Dim(got) - Dim(rule.rest.eval(env));  // a Dim's arithmetic throws on overflow
+    const std::int64_t value = floordiv(scaled, Dim(rule.coefficient)).value();
+    if (value < 0 || !(Dim(value) * Dim(rule.coefficient) == scaled))
       throw mismatch(rule.array, rule.symbol + " is a whole number of at least 0");
     env[rule.symbol] = value;
   }

@@ -224,7 +224,7 @@ Result concat(Context& c) {
   Known y = c.need(0);
   if (y.dims.size() != 1) return std::nullopt;
   for (int i = 1; i < c.inputs(); ++i) {
-    const Known& x = *c.known(i);
+    const Known& x = c.need(i);
     if (x.dims.size() != 1 || x.dtype != y.dtype) return std::nullopt;
     y.ints.insert(y.ints.end(), x.ints.begin(), x.ints.end());
     y.reals.insert(y.reals.end(), x.reals.begin(), x.reals.end());
@@ -253,9 +253,9 @@ Result slice(Context& c) {
   const bool inputs = c.opset() >= 10;
   const auto list = [&](int i, const char* name) { return inputs ? c.need_ints(i) : c.attr_ints(name); };
   const auto starts = list(1, "starts"), ends = list(2, "ends");
-  const std::int64_t step = inputs && c.has(4) ? c.need_int(4) : 1;
-  if (starts.size() != 1 || ends.size() != 1 || step == 0 || step == std::numeric_limits<std::int64_t>::min())
-    return std::nullopt;
+  const std::int64_t given = inputs && c.has(4) ? c.need_int(4) : 1;
+  if (starts.size() != 1 || ends.size() != 1 || given == 0) return std::nullopt;
+  const std::int64_t step = std::clamp(given, -kMaxDim, kMaxDim);  // as good as farther ones
   const std::int64_t n = x.dims[0], low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
   const auto place = [&](std::int64_t v) { return std::clamp(v < 0 ? v + n : v, low, high); };
   const std::int64_t start = std::clamp<std::int64_t>(starts[0] < 0 ? starts[0] + n : starts[0], 0, high);
@@ -393,7 +393,9 @@ const std::map<std::string, Entry, std::less<>>& table() {
       {"Sub", {binary<sub_ints, [](double a, double b) { return a - b; }>}},
       {"Mul", {binary<mul_ints, [](double a, double b) { return a * b; }>}},
       {"Div", {binary<div_ints, [](double a, double b) { return a / b; }>}},
-      {"Mod", {[](Context& c) { return c.need(0).real() ? Result() : binary<mod_ints, fmin2>(c); }}},
+      {"Mod", {[](Context& c) {
+         return c.need(0).real() || c.attr("fmod", 0) != 0 ? Result() : binary<mod_ints, fmin2>(c);
+       }}},
       {"Pow", {binary<pow_ints, [](double a, double b) { return std::pow(a, b); }>}},
       {"Min", {[](Context& c) { return c.inputs() == 2 ? binary<min_ints, fmin2>(c) : Result(); }}},
       {"Max", {[](Context& c) { return c.inputs() == 2 ? binary<max_ints, fmax2>(c) : Result(); }}},

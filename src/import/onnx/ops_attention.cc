@@ -175,7 +175,9 @@ void tensor_scatter(Context& c) {
   const int axis = c.axis(c.attr("axis", -2), cache.rank());
   const std::string mode = c.attr_s("mode", "linear");
   if (mode != "linear" && mode != "circular") c.bad("mode linear or circular", "'" + mode + "'");
-  if (axis == 0) c.bad("an axis other than the batch", "0");
+  if (axis == 0 || update.rank() != cache.rank())
+    c.bad("an update of the cache's rank and an axis other than the batch",
+          str(update.type()) + " on axis " + std::to_string(axis));
   Value start = e.scalar(0, DType::I64);
   if (c.has(2)) {
     Shape column(static_cast<std::size_t>(update.rank()), Dim(1));

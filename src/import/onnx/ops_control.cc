@@ -1,6 +1,7 @@
 // Control flow. A branch whose condition is known is taken while importing; loops whose number of iterations is
 // known are unrolled, which also lets shapes and sequences change from one iteration to the next.
 #include <algorithm>
+#include <limits>
 
 #include "import/onnx/importer.h"
 
@@ -39,11 +40,12 @@ void branch(Context& c) {
 }
 
 // Parts stacked along a new axis; with none, the type that the sub-graph declares.
-Value stacked(Context& c, const std::vector<Value>& parts, int axis, const onnx::ValueInfoProto& declared) {
+Value stacked(Context& c, const std::vector<Value>& parts, std::int64_t axis,
+              const onnx::ValueInfoProto& declared) {
   if (!parts.empty()) {
     std::vector<Value> rows;
-    for (const Value& v : parts) rows.push_back(c.e.unsqueeze(v, axis < 0 ? axis + v.rank() + 1 : axis));
-    return c.e.concat(rows, axis < 0 ? axis + parts[0].rank() + 1 : axis);
+    for (const Value& v : parts) rows.push_back(c.e.unsqueeze(v, c.axis(axis, v.rank() + 1)));
+    return c.e.concat(rows, c.axis(axis, parts[0].rank() + 1));
   }
   const auto& t = declared.type().tensor_type();
   if (!declared.type().has_tensor_type() || !t.has_shape())
@@ -54,7 +56,7 @@ Value stacked(Context& c, const std::vector<Value>& parts, int axis, const onnx:
       c.unsupported("static dims for an output of no iterations", "others");
     shape.emplace_back(d.dim_value());
   }
-  shape.insert(shape.begin() + (axis < 0 ? axis + static_cast<int>(shape.size()) + 1 : axis), Dim(0));
+  shape.insert(shape.begin() + c.axis(axis, static_cast<int>(shape.size()) + 1), Dim(0));
   return c.e.full(shape, 0, dtype_of(t.elem_type()));
 }
 
@@ -64,7 +66,7 @@ void loop(Context& c) {
   const int scans = body.output_size() - 1 - states;
   if (states < 0 || scans < 0 || c.outputs() > states + scans)
     c.bad("a body with the loop's state", std::to_string(body.output_size()) + " outputs");
-  const std::int64_t trips = c.has(0) ? c.need_int(0) : kMaxUnrolled;
+  const std::int64_t trips = c.has(0) ? c.need_int(0) : std::numeric_limits<std::int64_t>::max();
   Item going = c.has(1) ? c.item(1) : known_bool(true);
   if (c.has(1) && !truth(c, going)) {
     c.need(1);
@@ -129,8 +131,7 @@ std::vector<Item> run_scan(Context& c, const onnx::GraphProto& body, const ScanS
   for (int k = 0; k < s.outputs; ++k) {
     auto& r = rows[static_cast<std::size_t>(k)];
     if (s.output_directions[static_cast<std::size_t>(k)] != 0) std::reverse(r.begin(), r.end());
-    state.emplace_back(stacked(c, r, static_cast<int>(s.output_axes[static_cast<std::size_t>(k)]),
-                               body.output(s.states + k)));
+    state.emplace_back(stacked(c, r, s.output_axes[static_cast<std::size_t>(k)], body.output(s.states + k)));
   }
   return state;
 }
@@ -140,10 +141,13 @@ void scan(Context& c) {
   const bool batched = c.opset() < 9;  // a sequence_lens input and a leading batch axis
   const int first = batched ? 1 : 0;
   ScanShape s;
-  s.inputs = static_cast<int>(c.need_attr("num_scan_inputs"));
+  const std::int64_t scanned = c.need_attr("num_scan_inputs");
+  if (scanned < 1 || scanned > c.inputs() - first)
+    c.bad("num_scan_inputs among " + std::to_string(c.inputs()) + " inputs", std::to_string(scanned));
+  s.inputs = static_cast<int>(scanned);
   s.states = c.inputs() - first - s.inputs;
   s.outputs = body.output_size() - s.states;
-  if (s.inputs < 1 || s.states < 0 || s.outputs < 0 || c.outputs() > s.states + s.outputs)
+  if (s.outputs < 0 || c.outputs() > s.states + s.outputs)
     c.bad("a body with the scan's state", std::to_string(body.output_size()) + " outputs");
   if (batched && c.has(0)) c.unsupported("sequences of one length", "sequence_lens");
   const auto list = [&](const char* name, int n) {

@@ -9,8 +9,9 @@ namespace deepseek::onnx_import {
 
 namespace {
 
-constexpr std::size_t kMaxSteps = 1 << 22;   // of all paths together
-constexpr std::size_t kMaxLeaves = 1 << 14;  // paths are a dense matrix, nodes x leaves
+constexpr std::size_t kMaxSteps = 1 << 22;     // of all paths together
+constexpr std::size_t kMaxLeaves = 1 << 14;    // paths are a dense matrix, nodes x leaves
+constexpr std::int64_t kMaxColumns = 1 << 24;  // of TfIdfVectorizer's result
 
 void array_feature_extractor(Context& c) {
   const Value x = c.in(0);
@@ -30,9 +31,8 @@ struct Gram {
   std::int64_t column;
 };
 
-std::vector<Gram> grams_of(Context& c) {
-  const Ints pool = c.attr_ints("pool_int64s"), counts = c.attr_ints("ngram_counts"),
-             columns = c.attr_ints("ngram_indexes");
+std::vector<Gram> grams_of(Context& c, const Ints& columns) {
+  const Ints pool = c.attr_ints("pool_int64s"), counts = c.attr_ints("ngram_counts");
   if (c.has_attr("pool_strings")) c.unsupported("n-grams of integers", "strings");
   std::vector<Gram> grams;
   for (std::size_t n = 0; n < counts.size(); ++n) {
@@ -43,10 +43,7 @@ std::vector<Gram> grams_of(Context& c) {
       c.bad("ngram_counts that divide the pool", str(counts));
     for (std::int64_t at = counts[n]; at < end; at += size) {
       if (grams.size() >= columns.size()) c.bad("an index for each n-gram", std::to_string(columns.size()));
-      const std::int64_t column = columns[grams.size()];
-      if (column < 0 || column >= (1 << 24))
-        c.bad("indexes that are not negative and fit", std::to_string(column));
-      grams.push_back({{pool.begin() + at, pool.begin() + at + size}, column});
+      grams.push_back({{pool.begin() + at, pool.begin() + at + size}, columns[grams.size()]});
     }
   }
   return grams;
@@ -81,8 +78,13 @@ void tfidf(Context& c) {
   if (skips < 0 || skips > 1024) c.unsupported("max_skip_count from 0 to 1024", std::to_string(skips));
   std::map<std::size_t, std::vector<Gram>> by_size;
   std::int64_t width = 0;
-  for (const std::int64_t column : c.attr_ints("ngram_indexes")) width = std::max(width, column + 1);
-  for (Gram& g : grams_of(c)) by_size[g.items.size()].push_back(std::move(g));
+  const Ints indexes = c.attr_ints("ngram_indexes");
+  for (const std::int64_t column : indexes) {
+    if (column < 0 || column >= kMaxColumns)
+      c.bad("ngram_indexes that are not negative and fit", std::to_string(column));
+    width = std::max(width, column + 1);
+  }
+  for (Gram& g : grams_of(c, indexes)) by_size[g.items.size()].push_back(std::move(g));
   Value total = e.full({x.dim(0), width}, 0, DType::F32);
   for (const auto& [size, grams] : by_size) {
     const auto n = static_cast<std::int64_t>(size);

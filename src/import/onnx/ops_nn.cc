@@ -65,12 +65,16 @@ void conv_transpose(Context& c) {
   Ints begin(n, 0), end(n, 0);
   const std::string auto_pad = c.attr_s("auto_pad", "NOTSET");
   const bool same = auto_pad.starts_with("SAME");
+  const auto fits = [](std::int64_t v) { return -kMaxListed <= v && v <= kMaxListed; };
+  if (!std::ranges::all_of(taps, fits)) c.bad("a kernel that fits 31 bits", str(taps));
   if (c.has_attr("output_shape") || same) {
     Ints wanted = c.attr_ints("output_shape");
-    if (!wanted.empty() && wanted.size() != n) c.bad("an output_shape of the spatial dims", str(wanted));
+    if ((!wanted.empty() && wanted.size() != n) || !std::ranges::all_of(wanted, fits))
+      c.bad("an output_shape of the spatial dims that fits 31 bits", str(wanted));
     for (std::size_t i = 0; i < n; ++i) {
       const Dim& d = x.dim(static_cast<int>(i) + 2);
       if (!d.is_static()) c.ask_for("static spatial dims with " + (same ? auto_pad : "output_shape"), d);
+      if (!fits(d.value())) c.bad("spatial dims that fit 31 bits", d.str());
       const std::int64_t target = wanted.empty() ? d.value() * strides[i] : wanted[i];
       const std::int64_t total =
           strides[i] * (d.value() - 1) + extra[i] + (taps[i] - 1) * dilations[i] + 1 - target;
@@ -80,7 +84,8 @@ void conv_transpose(Context& c) {
     }
   } else if (auto_pad == "NOTSET") {
     const Ints pads = c.attr_ints("pads", Ints(2 * n, 0));
-    if (pads.size() != 2 * n) c.bad(std::to_string(2 * n) + " pads", std::to_string(pads.size()));
+    if (pads.size() != 2 * n || !std::ranges::all_of(pads, fits))
+      c.bad(std::to_string(2 * n) + " pads that fit 31 bits", str(pads));
     begin.assign(pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(n));
     end.assign(pads.begin() + static_cast<std::ptrdiff_t>(n), pads.end());
   }

@@ -10,7 +10,7 @@ Ints spatial_list(Context& c, const char* name, Ints otherwise) {
   Ints list = c.attr_ints(name, std::move(otherwise));
   if (list.size() != n) c.bad(std::to_string(n) + " entries of " + name, str(list));
   for (const std::int64_t v : list)
-    if (v < 0 || v > (std::int64_t{1} << 31))
+    if (v < 0 || v > kMaxListed)
       c.bad(std::string(name) + " that are not negative and fit 31 bits", str(list));
   return list;
 }
@@ -35,6 +35,7 @@ Windows read_windows(Context& c, Value x, const Shape& taps) {
   const bool ceil_mode = c.attr("ceil_mode", 0) != 0;
   for (std::size_t i = 0; i < n; ++i) {
     if (w.strides[i] < 1 || w.dilations[i] < 1) c.bad("strides and dilations of at least 1", "0");
+    if (w.taps[i] > kMaxListed) c.bad("a kernel that fits 31 bits", str(w.taps));
     const std::int64_t reach = (w.taps[i] - 1) * w.dilations[i] + 1;
     const Dim& d = x.dim(static_cast<int>(i) + 2);
     if (auto_pad.starts_with("SAME")) {
@@ -142,6 +143,7 @@ void max_unpool(Context& c) {
   Shape shape{x.dim(0), x.dim(1)};
   if (c.has(2)) {
     shape = c.need_dims(2);
+    if (static_cast<int>(shape.size()) != x.rank()) c.bad("an output_shape of x's rank", str(shape));
   } else {
     const auto n = static_cast<std::size_t>(x.rank() - 2);
     const Ints taps = spatial_list(c, "kernel_shape", Ints(n, 1)),

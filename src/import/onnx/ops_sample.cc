@@ -7,7 +7,8 @@ namespace deepseek::onnx_import {
 
 namespace {
 
-constexpr std::int64_t kMaxTaps = 4096;  // of Col2Im
+constexpr std::int64_t kMaxTaps = 4096;       // of Col2Im and DeformConv
+constexpr std::int64_t kMaxRegion = 1 << 16;  // of RoiAlign's result, by dim
 
 enum class Outside : std::uint8_t { Zeros, Border, Reflection };
 
@@ -188,7 +189,8 @@ void roi_align(Context& c) {
   if (x.rank() != 4 || rois.rank() != 2)
     c.bad("an image [N, C, H, W] and rois [n, 4]", str(x.type()) + " and " + str(rois.type()));
   if (samples < 1 || samples > 64) c.unsupported("sampling_ratio from 1 to 64", std::to_string(samples));
-  if (height < 1 || width < 1) c.bad("an output of at least 1 x 1", std::to_string(height));
+  if (height < 1 || width < 1 || height > kMaxRegion || width > kMaxRegion)
+    c.bad("an output of at least 1 x 1 that fits", std::to_string(height) + " x " + std::to_string(width));
   if (mode != "avg" && mode != "max") c.bad("mode avg or max", "'" + mode + "'");
   const Value image = e.gather(x, c.in(2), 0);  // [n, C, H, W]: each roi with its image
   const Dim n = rois.dim(0);
@@ -244,6 +246,7 @@ void deform_conv(Context& c) {
   const std::int64_t groups = c.attr("group", 1), offset_groups = c.attr("offset_group", 1),
                      taps = v.taps[0] * v.taps[1];
   if (groups < 1 || offset_groups < 1) c.bad("positive groups", std::to_string(groups));
+  if (taps > kMaxTaps) c.unsupported("at most 4096 taps", std::to_string(taps));
   const Dim n = x.dim(0), oh = offset.dim(2), ow = offset.dim(3), points = Dim(taps) * oh * ow;
   const Shape by_tap{n * Dim(offset_groups), taps, oh, ow};
   const Value split = e.reshape(offset, {n * Dim(offset_groups), taps, 2, oh, ow});

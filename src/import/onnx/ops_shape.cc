@@ -270,10 +270,16 @@ void pad(Context& c) {
   c.out(c.e.select(inside, c.e.pad(x, low, high), c.e.reshape(c.in(2), {})));
 }
 
+std::int64_t block_size(Context& c, const Value& x) {
+  const std::int64_t b = c.need_attr("blocksize");
+  if (x.rank() != 4 || b < 1 || b > (1 << 24))
+    c.bad("a rank-4 input and a positive blocksize that fits", str(x.type()) + " and " + std::to_string(b));
+  return b;
+}
+
 void depth_to_space(Context& c) {
   const Value x = c.in(0);
-  const std::int64_t b = c.need_attr("blocksize");
-  if (x.rank() != 4 || b < 1) c.bad("a rank-4 input and a positive blocksize", str(x.type()));
+  const std::int64_t b = block_size(c, x);
   const Dim depth = floordiv(x.dim(1), Dim(b * b));
   const bool crd = c.attr_s("mode", "DCR") == "CRD";
   const Shape inner = crd ? Shape{x.dim(0), depth, b, b, x.dim(2), x.dim(3)}
@@ -284,8 +290,7 @@ void depth_to_space(Context& c) {
 
 void space_to_depth(Context& c) {
   const Value x = c.in(0);
-  const std::int64_t b = c.need_attr("blocksize");
-  if (x.rank() != 4 || b < 1) c.bad("a rank-4 input and a positive blocksize", str(x.type()));
+  const std::int64_t b = block_size(c, x);
   const Dim h = floordiv(x.dim(2), Dim(b)), w = floordiv(x.dim(3), Dim(b));
   const bool crd = c.attr_s("mode", "DCR") == "CRD";
   const Value y = c.e.transpose(c.e.reshape(x, {x.dim(0), x.dim(1), h, b, w, b}),

@@ -5,6 +5,8 @@
 
 namespace deepseek::onnx_import {
 
+inline constexpr std::int64_t kMaxListed = std::int64_t{1} << 31;  // of one number in the lists of an op
+
 struct Windows {
   Ints taps, strides, dilations, low, high;  // by spatial dim
   Ints extra;  // beyond the padding, where ceil_mode lets the last window hang over
