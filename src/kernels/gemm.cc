@@ -9,7 +9,7 @@
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
-#include "kernels/tile_rows.h"
+#include "kernels/register_tile.h"
 
 namespace deepseek::kernels {
 
@@ -184,9 +184,33 @@ class GemmLowering {
     return {pad, 0, cols};
   }
 
+  bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == 1; }
+
+  // What the epilogue reads for a tile, such as a residual, asked for before the tile is multiplied.
+  std::vector<Stmt> epilogue_lines(const Stmt& stores, const Var& i, const Var& j) const {
+    std::vector<Stmt> result;
+    const Axis row = make_axis("i", b_.mr);
+    visit_stmts(stores, [&](const Stmt& s) {
+      visit_exprs(s, [&](const Expr& e) {
+        visit(e, [&](const Expr& x) {
+          if (x.op() != Op::Load || !uses(x->args[0], i)) return;
+          const auto step = coefficient(x->args[0], j);
+          if (!step || step->int_value() != 1) return;
+          for (std::int64_t column = 0; column < b_.nr; column += kLineBytes * 8 / bits(x->buffer->dtype)) {
+            const Var from[] = {i, j};
+            const Expr to[] = {var(row.var), column};
+            result.push_back(stmt(Prefetch{x->buffer, substitute(x->args[0], from, to)}));
+          }
+        });
+      });
+    });
+    if (result.empty()) return {};
+    return {loop(row, LoopKind::Serial, block(std::move(result)))};
+  }
+
   // One tile of results: the depth loop and the epilogue.
   Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& batch, const Expr& first_row,
-            const Expr& first_column) {
+            const Expr& first_column, const Expr& tile_index) {
     const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
     const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
     const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
@@ -202,6 +226,9 @@ class GemmLowering {
         full_depth || tile_.k == 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
     const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
     std::vector<Stmt> before, body, waits;
+    if (prefetches())
+      body.push_back(
+          prefetch_panel(right.buffer, right.base + expr_of(k_) * b_.nr, expr_of(k_), b_.nr, k, tile_index));
     const Operand l = staged({left.buffer, left.base + k, left.stride}, "a_pad", b_.mr, tile_.k, left_rows,
                              depth, before, body, waits);
     const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride}, "b_pad", tile_.k, b_.nr,
@@ -228,9 +255,12 @@ class GemmLowering {
       for (Stmt& check : a.scope().take_checks()) stores.push_back(std::move(check));
       stores.push_back(stmt(Store{a.output(s.memory), flat_index(s.memory.shape(), at), result, {}}));
     }
+    const Stmt store_all = block(std::move(stores));
+    if (prefetches())
+      for (Stmt& s : epilogue_lines(store_all, i, j)) before.push_back(std::move(s));
     before.insert(before.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
                                  stmt(TileFill{c, zero(tile_.accumulator)}), multiply,
-                                 stmt(TileStore{c, i, j, value, rows, columns, block(std::move(stores))})});
+                                 stmt(TileStore{c, i, j, value, rows, columns, store_all})});
     return block(std::move(before));
   }
 
@@ -312,7 +342,7 @@ class GemmLowering {
     const Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
     const Operand right{a.temp(0, packed, Access::Read),
                         (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr, b_.nr};
-    Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr);
+    Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr, var(t.var));
     const Expr begin = block_row + var(t.var) * b_.mr;
     if (!full_blocks()) one = stmt(If{begin < expr_of(m_), std::move(one), nullptr});
     if (!(b_.panel_groups.int_value() == 1))

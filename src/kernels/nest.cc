@@ -234,6 +234,8 @@ Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f) {
           return stmt(TileMap{x.tile, x.i, x.j, x.x, ex(x.value)});
         } else if constexpr (std::is_same_v<T, TileStore>) {
           return stmt(TileStore{x.tile, x.i, x.j, x.x, ex(x.valid_rows), ex(x.valid_cols), st(x.body)});
+        } else if constexpr (std::is_same_v<T, Prefetch>) {
+          return stmt(Prefetch{x.buffer, ex(x.index)});
         } else if constexpr (std::is_same_v<T, CopyAsync>) {
           return stmt(CopyAsync{x.dst, ex(x.dst_base), ex(x.dst_stride), x.src, ex(x.src_base),
                                 ex(x.src_stride), ex(x.rows), ex(x.cols), x.token});

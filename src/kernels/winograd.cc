@@ -3,7 +3,7 @@
 // The output is cut into patches of m x m, each made from (m+2) x (m+2) inputs. Transformed, a convolution is a product
 // per point and channel, which summed over channels is one matrix product per point: patches x channels times channels x
 // filters, with 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. Three programs:
-//   filters: transformed once when they are constants, [point][panel][channel][NR];
+//   filters: transformed once when they are constants, [panel][point][channel][NR];
 //   inputs:  [point][patch][channel]: by each task for its own patches where there are enough of them that a task can
 //            take all panels, else in a phase before;
 //   product: a task owns a block of patches, and all panels of filters or one; it multiplies all points into its
@@ -13,7 +13,7 @@
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
-#include "kernels/tile_rows.h"
+#include "kernels/register_tile.h"
 #include "kernels/toom_cook.h"
 
 namespace deepseek::kernels {
@@ -146,8 +146,8 @@ class WinogradLowering {
     const std::vector<Expr> points = transform_2d(t_.kernel, taps, body);
     const Buffer out = a.temp(0, packed, Access::Write);
     for (std::size_t p = 0; p < points.size(); ++p) {
-      const Expr panel_index = static_cast<std::int64_t>(p) * panels_ + var(panel.var);
-      const Expr index = (panel_index * s_.channels + var(channel.var)) * nr_ + var(lane.var);
+      const Expr point = var(panel.var) * points_ + static_cast<std::int64_t>(p);
+      const Expr index = (point * s_.channels + var(channel.var)) * nr_ + var(lane.var);
       body.push_back(stmt(Store{out, index, points[p], {}}));
     }
     const std::vector<Axis> grid = {panel, channel};
@@ -196,7 +196,7 @@ class WinogradLowering {
 
   // products[row][point][j] of a block, for one point and row of tiles.
   Stmt multiply(const Inputs& inputs, const Expr& input_row, const Buffer& filters, const Expr& panel,
-                const Expr& point, const Buffer& products, const Expr& product_row) {
+                const Expr& point, const Expr& tile, const Buffer& products, const Expr& product_row) {
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", DType::F32, mr_, nr_});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", DType::F32, mr_, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", DType::F32, tile_.k, nr_});
@@ -205,9 +205,14 @@ class WinogradLowering {
     const Expr depth =
         s_.channels % tile_.k == 0 ? Expr(tile_.k) : loops::min(Expr(tile_.k), Expr(s_.channels) - k);
     const Expr left = (point * inputs.rows + input_row) * stride_ + k;
-    const Expr right = ((point * panels_ + panel) * s_.channels + k) * nr_;
-    const Stmt add = block({stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, depth}),
-                            stmt(TileLoad{y, filters, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
+    const Expr first = (panel * points_ + point) * s_.channels, right = (first + k) * nr_;
+    std::vector<Stmt> steps;
+    if (tile_.k == 1)
+      steps.push_back(prefetch_panel(filters, (first + s_.channels) * nr_, s_.channels, nr_, k, tile));
+    steps.insert(steps.end(),
+                 {stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, depth}),
+                  stmt(TileLoad{y, filters, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
+    const Stmt add = block(std::move(steps));
     const Var i = loop_var("i", mr_), j = loop_var("j", nr_), value = make_var("x", DType::F32);
     const Expr index = ((product_row + var(i)) * points_ + point) * nr_ + var(j);
     return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
@@ -288,7 +293,7 @@ class WinogradLowering {
     task.push_back(stmt(Alloc{products}));
     const Expr tile_row = var(t.var) * mr_;
     const Stmt one = multiply(inputs, all_panels_ ? tile_row : first + tile_row, filters, var(panel.var),
-                              var(point.var), products, tile_row);
+                              var(point.var), var(t.var), products, tile_row);
     const Stmt of_panel =
         block({loop(point, LoopKind::Serial, loop(t, LoopKind::Serial, when_inside(tile_row, one))),
                loop(p, LoopKind::Serial,

@@ -357,6 +357,7 @@ class Assembler {
   }
   void emit(const Wait& x) { put(handlers::copy_wait(check_), 0, 0, 0, 0, token(x.token)); }
   void emit(const Barrier&) { put(handlers::barrier()); }
+  void emit(const Prefetch&) {}
 };
 
 }  // namespace

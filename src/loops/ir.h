@@ -289,9 +289,15 @@ struct Wait {
 };
 struct Barrier {};  // all threads of a block
 
+// Asks for the cache line of an element that will be wanted soon. Changes nothing else: the index may lie outside.
+struct Prefetch {
+  Buffer buffer;
+  Expr index;
+};
+
 struct StmtNode {
   std::variant<Block, For, While, If, Let, Alloc, Store, Accumulate, Assert, TileAlloc, TileFill, TileLoad,
-               TileMma, TileMap, TileStore, CopyAsync, Wait, Barrier>
+               TileMma, TileMap, TileStore, CopyAsync, Wait, Barrier, Prefetch>
       v;
 };
 

@@ -472,6 +472,7 @@ class Parser {
           Assert{condition, static_cast<std::int32_t>(std::clamp<std::int64_t>(integer(), 0, 1 << 30))});
     }
     if (t.text == "barrier") return stmt(Barrier{});
+    if (t.text == "prefetch") return prefetch();
     if (t.text == "copy") return copy();
     if (t.text == "wait") {
       const Token token = take(TokenKind::Word, "a token");
@@ -547,6 +548,14 @@ class Parser {
     if (accept("when")) predicate = typed(DType::Bool);
     if (r) return stmt(Accumulate{*r, b, at, value, predicate});
     return stmt(Store{b, at, value, predicate});
+  }
+  Stmt prefetch() {
+    const Token t = take(TokenKind::Word, "a buffer");
+    const Buffer b = known(buffers_, t, "a buffer");
+    expect("[");
+    const Expr at = index();
+    expect("]");
+    return stmt(Prefetch{b, at});
   }
   Stmt copy() {
     const std::string token = word("a token");

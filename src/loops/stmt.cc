@@ -63,6 +63,7 @@ void visit_exprs(const Stmt& s, const std::function<void(const Expr&)>& f) {
           [&](const TileLoad& x) { all({x.base, x.row_stride, x.col_stride, x.valid_rows, x.valid_cols}); },
           [&](const TileMap& x) { all({x.value}); },
           [&](const TileStore& x) { all({x.valid_rows, x.valid_cols}); },
+          [&](const Prefetch& x) { all({x.index}); },
           [&](const CopyAsync& x) {
             all({x.dst_base, x.dst_stride, x.src_base, x.src_stride, x.rows, x.cols});
           },

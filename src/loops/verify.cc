@@ -440,6 +440,11 @@ class Verifier {
     collective("wait");
     if (!tokens_.contains(x.token.get())) broken("a wait for a copy's token", x.token->name);
   }
+  void rule(const Prefetch& x) {
+    collective("prefetch");
+    declared(x.buffer);
+    index(x.index, "prefetch of " + x.buffer->name);
+  }
   void rule(const Barrier&) {
     if (!inside(LoopKind::Block)) broken("a barrier in a block loop", "another place");
     if (inside(LoopKind::Vector)) broken("no barrier in a vector loop", "one");

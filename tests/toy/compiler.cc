@@ -187,6 +187,7 @@ class Compiler {
   }
   void emit(const Wait& x) { put(Opcode::CopyWait, 0, {}, copies_.at(x.token.get())); }
   void emit(const Barrier&) { refuse("programs without threads", "a barrier"); }
+  void emit(const Prefetch&) {}
 
   void emit(const TileAlloc& x) {
     if (x.tile->rows != kTile || x.tile->cols != kTile || x.tile->dtype != DType::F32)

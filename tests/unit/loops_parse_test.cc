@@ -54,6 +54,7 @@ const char* const kPrograms[] = {
     "    r[0] = s[l]\n"
     "    barrier\n"
     "  }\n"
+    "  prefetch a[b * 16 + 99]\n"
     "  wait t\n"
     "  tile ta: float32[4, 8]\n"
     "  tile tb: float32[8, 4]\n"

@@ -232,6 +232,8 @@ TEST(Verify, CopiesAndBarriers) {
   breaks(a.program(block({stmt(Alloc{wrong}), copy(wrong, a.x), stmt(Wait{token})})), "a copy of one type");
   breaks(a.program(block({stmt(Alloc{s}), copy(a.x, s), stmt(Wait{token})})), "no copy to the input");
   breaks(a.program(stmt(Barrier{})), "a barrier in a block loop");
+  holds(a.program(stmt(Prefetch{a.x, -5})));
+  breaks(a.program(loop(a.k, 8, LoopKind::Vector, stmt(Prefetch{a.x, 0}))), "no prefetch in a vector loop");
   const auto at_barrier = [&](Stmt inner) {
     return a.program(loop(a.i, a.n, LoopKind::Block, loop(a.j, 4, LoopKind::Thread, std::move(inner))));
   };

@@ -141,6 +141,7 @@ class Emitter {
   void emit_alloc(const loops::Alloc& s);
   void emit_assert(const loops::Assert& s);
   void emit_copy(const loops::CopyAsync& s);
+  void emit_prefetch(const loops::Prefetch& s);
   void emit_barrier();
   void emit_for(const loops::For& s);
   void emit_serial(const loops::For& s);

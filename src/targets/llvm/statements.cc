@@ -42,7 +42,7 @@ std::int64_t tile_unroll(const Stmt& body, int lanes) {
 // Statements that neither store to memory nor branch: loads may be put off past them.
 bool keeps_memory(const Stmt& s) {
   return as<loops::Let>(s) || as<loops::TileAlloc>(s) || as<loops::TileLoad>(s) || as<loops::TileMma>(s) ||
-         as<loops::Block>(s) || as<loops::Alloc>(s);
+         as<loops::Block>(s) || as<loops::Alloc>(s) || as<loops::Prefetch>(s);
 }
 
 }  // namespace
@@ -99,6 +99,8 @@ void Emitter::emit(const Stmt& s) {
           emit_copy(v);
         } else if constexpr (std::is_same_v<T, loops::Wait>) {
           // Copies are complete when they are emitted.
+        } else if constexpr (std::is_same_v<T, loops::Prefetch>) {
+          emit_prefetch(v);
         } else {
           static_assert(std::is_same_v<T, loops::Barrier>);
           if (machine_.gpu)
@@ -108,6 +110,17 @@ void Emitter::emit(const Stmt& s) {
         }
       },
       s->v);
+}
+
+void Emitter::emit_prefetch(const loops::Prefetch& s) {
+  if (machine_.gpu) return;
+  const Memory m = memory(s.buffer);
+  llvm::Value* index = emit_scalar(s.index);
+  if (m.packed) return;
+  llvm::Value* line = b_.CreateGEP(memory_type(m.dtype), m.base, index);
+  constexpr int kRead = 0, kSecondCache = 2, kData = 1;
+  b_.CreateIntrinsic(llvm::Intrinsic::prefetch, {line->getType()},
+                     {line, b_.getInt32(kRead), b_.getInt32(kSecondCache), b_.getInt32(kData)});
 }
 
 void Emitter::emit_barrier() {

@@ -1,0 +1,20 @@
+// What schedules of register tiles share: how many rows a tile gets, and asking for its operands early.
+#pragma once
+
+#include "deepseek/shape.h"
+#include "loops/ir.h"
+
+namespace deepseek::kernels {
+
+constexpr std::int64_t kLineBytes = 64;  // of the caches
+
+// Rows per tile for m rows in all and at most `most` per tile: a divisor of m where one is near, else rows shared out
+// evenly among as few tiles as possible.
+std::int64_t tile_rows(const Dim& m, std::int64_t most);
+
+// Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
+// of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row.
+loops::Stmt prefetch_panel(const loops::Buffer& panels, const loops::Expr& next, const loops::Expr& depth,
+                           std::int64_t nr, const loops::Expr& k, const loops::Expr& tile);
+
+}  // namespace deepseek::kernels
