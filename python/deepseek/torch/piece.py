@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import attrgetter, itemgetter
 
 import torch
 
@@ -21,20 +23,18 @@ class Piece:
         self.context = Context(executable)
         self.parameters = list(parameters)
         self.known: list[tuple[int, int, int]] = [(0, -1, -1)] * len(self.parameters)
+        # The same for all at once, so that a call that finds nothing new costs little.
+        self.pick: Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]] = _picker(self.parameters)
+        self.addresses: tuple[int, ...] = ()
+        self.versions: tuple[int, ...] = ()
+        self.epoch = -1
         held = set(self.parameters)
         self.arguments = [i for i in range(len(executable.inputs)) if i not in held]
         self.dtypes = [TORCH_DTYPES[port.dtype] for port in executable.outputs.values()]
 
     def __call__(self, inputs: Sequence[torch.Tensor], shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """`shapes`: of the results."""
-        epoch = _epoch
-        for slot, position in enumerate(self.parameters):
-            tensor = inputs[position]
-            state = (tensor.data_ptr(), version_of(tensor), epoch)
-            if state != self.known[slot]:
-                held = dense(tensor)
-                self.context.set_parameter_pointer(position, held.data_ptr(), held.shape, hash(state), held)
-                self.known[slot] = state
+        self._take_parameters(inputs)
         given = [dense(inputs[i]) for i in self.arguments]
         results = [torch.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, self.dtypes, strict=True)]
         self.context.run_pointers(
@@ -44,6 +44,37 @@ class Piece:
             shapes,
         )
         return results
+
+    def _take_parameters(self, inputs: Sequence[torch.Tensor]) -> None:
+        tensors = self.pick(inputs)
+        addresses = tuple(map(torch.Tensor.data_ptr, tensors))
+        versions = _versions_of(tensors)
+        if addresses == self.addresses and versions == self.versions and self.epoch == _epoch:
+            return
+        self.addresses, self.versions, self.epoch = addresses, versions, _epoch
+        states = zip(addresses, versions, repeat(_epoch))
+        for slot, (tensor, state) in enumerate(zip(tensors, states)):  # noqa: B905 - states never end
+            if state != self.known[slot]:
+                held = dense(tensor)
+                position = self.parameters[slot]
+                self.context.set_parameter_pointer(position, held.data_ptr(), held.shape, hash(state), held)
+                self.known[slot] = state
+
+
+def _picker(positions: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]:
+    if len(positions) < 2:  # itemgetter gives one item, not a tuple of one
+        return lambda inputs: tuple(inputs[i] for i in positions)
+    return itemgetter(*positions)
+
+
+_version = attrgetter("_version")
+
+
+def _versions_of(tensors: Sequence[torch.Tensor]) -> tuple[int, ...]:
+    try:
+        return tuple(map(_version, tensors))
+    except RuntimeError:  # an inference tensor among them, which has none
+        return tuple(map(version_of, tensors))
 
 
 _epoch = 0
