@@ -26,12 +26,6 @@ Value choose_gradient(GraphBuilder& g, const Node& n, int i, Value dy, std::stri
   return g.select(g.equal(mine, other), g.mul(dy, 0.5), g.select(g.op(wins, {mine, other}), dy, 0.0));
 }
 
-Expr pow_formula(const Expr& a, const Expr& b) {
-  if (is_float(a.type())) return loops::make(LoopOp::Pow, {a, b});
-  const Expr wide = loops::make(LoopOp::Pow, {loops::cast(DType::F64, a), loops::cast(DType::F64, b)});
-  return loops::cast(a.type(), loops::make(LoopOp::Round, {wide}));
-}
-
 Value pow_gradient(GraphBuilder& g, const Node& n, int i, Value dy) {
   const Value a = n.in(0), b = n.in(1);
   if (i == 0) {
@@ -64,11 +58,10 @@ void add_arithmetic(OpTable& t) {
          plain(LoopOp::Rem), [](GraphBuilder& g, const Node& n, int i, Value dy) {
            return i == 0 ? dy : g.neg(g.mul(dy, g.unary("trunc", g.div(n.in(0), n.in(1)))));
          });
-  binary(t, "pow",
-         "a to the b. Integers: exact below 2**52 in size, saturating at the dtype's ends; negative "
-         "exponents round "
-         "to the nearest integer.",
-         Accepts::Number, pow_formula, pow_gradient);
+  binary(
+      t, "pow",
+      "a to the b. Integers wrap; a negative exponent gives the power truncated towards 0, and 0 for a = 0.",
+      Accepts::Number, plain(LoopOp::Pow), pow_gradient);
   binary(t, "atan2", "The angle of the point (b, a), in [-pi, pi].", Accepts::Float, plain(LoopOp::Atan2),
          [](GraphBuilder& g, const Node& n, int i, Value dy) {
            const Value scaled = g.div(dy, g.add(g.square(n.in(0)), g.square(n.in(1))));

@@ -247,8 +247,10 @@ def pow_(d: Draw) -> Case:
     if d.flag():
         a, b = pair(d, d.dtype(), 0.1, 3)
         return Case([a, b], {}, torch.pow, 8, symbolic=last_axes(a, b))
-    a, b = pair(d, d.one(["int32", "int64"]), -1, 1)
-    return Case([a, np.abs(b)], {}, torch.pow)
+    dtype = d.one([*SIGNED, "uint8"])
+    shape = d.shape()
+    a = d.integers(shape, dtype, -7, 7)
+    return Case([a, d.integers(shape, dtype, -9, 63)], {}, torch.pow)
 
 
 @case("shift_left", "shift_right")
