@@ -11,7 +11,9 @@ import deepseek as ds
 import deepseek.torch as bridge
 import pytest
 import torch
+from deepseek.torch.compiler import Options, compile_graph
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 
 @pytest.fixture(autouse=True)
@@ -269,3 +271,31 @@ def test_freeze_off_follows_every_write() -> None:
         run(x)
         model.weight.data.mul_(3)
         torch.testing.assert_close(run(x), model(x))
+
+
+def test_arguments_by_name() -> None:
+    check(lambda x: torch.sort(x, dim=0, descending=True, stable=True), torch.randn(5, 4))
+
+
+def test_numbers_from_data() -> None:
+    def function(x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        n = start.item()
+        torch._check(n >= 0)
+        torch._check(n + 2 <= 5)
+        rows = x.nonzero()
+        return x.narrow(0, n, 2) + 1, x * n, rows * 2
+
+    run = compiled(function, fullgraph=True)
+    x = torch.randn(5, 3)
+    with torch._dynamo.config.patch(capture_scalar_outputs=True, capture_dynamic_output_shape_ops=True):
+        for start in (0, 2, 3):
+            for result, want in zip(
+                run(x, torch.tensor(start)), function(x, torch.tensor(start)), strict=True
+            ):
+                torch.testing.assert_close(result, want)
+
+
+def test_a_graph_with_writes_is_refused() -> None:
+    module = make_fx(lambda x: [x.add_(1)])(torch.zeros(3))
+    with pytest.raises(ds.Error, match=r"add_.*leaves its arguments, got writes"):
+        compile_graph(module, [torch.zeros(3)], "inference", Options())

@@ -105,7 +105,7 @@ class Builder:
     def constant(self, value: Scalar, dtype: str) -> Value:
         if dtype in ("bfloat16", "float16"):
             return self.op("cast", self.graph.constant(np.array(value, "float32")), dtype=dtype)
-        return self.graph.constant(np.array(value, dtype))
+        return self.graph.constant(np.array(value).astype(dtype))  # integers wrap, as PyTorch's do
 
     def cast(self, value: Value, dtype: str) -> Value:
         return value if value.dtype == dtype else self.op("cast", value, dtype=dtype)

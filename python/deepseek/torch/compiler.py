@@ -17,12 +17,13 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import _disable_current_modes
 
 import deepseek
+from deepseek.errors import invalid
 from deepseek.torch import report
 from deepseek.torch.library import decompositions
 from deepseek.torch.partition import Island, Step, clean, mark_refused, refuse, split
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
-from deepseek.torch.translate import Refused, translate
+from deepseek.torch.translate import Refused, source_of, translate
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def compile_graph(
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
     graph = module.graph
     clean(graph)
+    _check_functional(graph)
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
     refused = mark_refused(graph)
     record = report.Record(kind)
@@ -64,6 +66,13 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
             record.add_eager(_op_name(node), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+
+
+def _check_functional(graph: fx.Graph) -> None:
+    """AOT Autograd takes writes out of a graph; steps would see them in another order."""
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            raise invalid(str(node.target), "an op that leaves its arguments", "writes", source_of(node))
 
 
 def _op_name(node: fx.Node) -> str:

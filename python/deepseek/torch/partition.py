@@ -50,6 +50,9 @@ STATIC_CHECKS = frozenset(
 )
 
 
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
 @dataclass
 class Island:
     """Nodes compiled together, the values that come in and those that others need."""
@@ -72,7 +75,10 @@ def clean(graph: fx.Graph) -> None:
 
 def is_size(node: fx.Node) -> bool:
     """Whether the node's value is a number that follows from input sizes."""
-    return isinstance(node.meta.get("val"), (int, float, bool, torch.SymInt, torch.SymFloat, torch.SymBool))
+    value = node.meta.get("val")
+    if isinstance(value, SYMBOLIC):
+        return node.op == "placeholder" or not free_unbacked_symbols(value)
+    return isinstance(value, (int, float, bool))
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:
@@ -87,6 +93,8 @@ def refusal(node: fx.Node) -> str | None:
         return None
     if node.target not in RULES:
         return "no translation"
+    if any(isinstance(arg.meta.get("val"), SYMBOLIC) and not is_size(arg) for arg in node.all_input_nodes):
+        return "a number known only while running"
     if not tensors_of(node.meta.get("val")):
         return "no tensor result"
     for value in [node.meta["val"], *(arg.meta.get("val") for arg in node.all_input_nodes)]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.partition import Island, Step, is_size
 from deepseek.torch.piece import Piece
@@ -131,7 +132,11 @@ class Program:
         fixes = []
         for position, node in enumerate(outputs):
             fake = node.meta.get("val") if isinstance(node, fx.Node) else None
-            if isinstance(fake, torch.Tensor) and fake.layout is torch.strided and not fake.is_contiguous():
+            if not isinstance(fake, torch.Tensor) or fake.layout is not torch.strided:
+                continue
+            if any(free_unbacked_symbols(size) for size in (*fake.shape, *fake.stride())):
+                continue  # PyTorch made it, with its own layout
+            if not fake.is_contiguous():
                 fixes.append((position, evaluator(self.symbols, [fake.stride()])))
         return fixes
 

@@ -64,4 +64,6 @@ def scatter(b: Builder, x: Value, along: int, index: Value, source: Value | floa
     assert b.node is not None
     updates = source if isinstance(source, Value) else b.broadcast(b.constant(source, x.dtype), index.shape)
     reduction = "add" if b.node.target is aten.scatter_add.default else "none"
+    if reduction == "add" and x.dtype == "bool":
+        raise Unsupported("a sum of bools")
     return b.op("scatter_elements", x, index, updates, axis=axis(along, len(x.shape)), reduction=reduction)

@@ -95,12 +95,21 @@ def topk(
     return values, b.cast(indices, "int64")
 
 
-@rule(aten.sort.default, aten.sort.stable)
-def sort(
-    b: Builder, x: Value, along: int = -1, descending: bool = False, *, stable: bool | None = None
-) -> tuple[Value, ...]:
-    values, indices = b.ops("sort", x, axis=axis(along, len(x.shape)), descending=descending)
+def _stable_sort(b: Builder, x: Value, dim: int, descending: bool) -> tuple[Value, ...]:
+    values, indices = b.ops("sort", x, axis=axis(dim, len(x.shape)), descending=descending)
     return values, b.cast(indices, "int64")
+
+
+@rule(aten.sort.default)
+def sort(b: Builder, x: Value, along: int = -1, descending: bool = False) -> tuple[Value, ...]:
+    return _stable_sort(b, x, along, descending)
+
+
+@rule(aten.sort.stable)
+def stable_sort(
+    b: Builder, x: Value, *, stable: bool | None, dim: int = -1, descending: bool = False
+) -> tuple[Value, ...]:
+    return _stable_sort(b, x, dim, descending)
 
 
 @rule(aten.cumsum.default)
