@@ -389,7 +389,8 @@ class GroupFormer {
         needed = needed || is_alias(*u);
         if (g == kNone) continue;
         const GroupKind k = groups_[static_cast<std::size_t>(g)].kind;
-        needed = needed || k == GroupKind::Program || k == GroupKind::Control;
+        needed = needed || k == GroupKind::Program || k == GroupKind::Control ||
+                 (is_gathered(*n, *u) && !reads(*n, g));
       }
       if (!needed) continue;
       const int producer = n->op->name == "transpose" ? group_of(n->in(0).node) : kNone;
@@ -401,6 +402,23 @@ class GroupFormer {
         start(*n, GroupKind::Map);
       }
     }
+  }
+
+  // Whether the view reads what group g itself computes.
+  bool reads(const Node& view, int g) const {
+    std::vector<Value> all;
+    roots(view.in(0), all);
+    return std::any_of(all.begin(), all.end(), [&](const Value& v) { return group_of(v.node) == g; });
+  }
+
+  // Whether u is a convolution that would read each element of the transpose n several times, across memory.
+  static bool is_gathered(const Node& n, const Node& u) {
+    if (n.op->name != "transpose" || u.op->name != "conv" || u.in(0).node != &n) return false;
+    if (n.attr<std::vector<std::int64_t>>("perm").back() == n.in(0).rank() - 1) return false;
+    const std::string layout = u.attr<std::string>("kernel_layout");
+    for (std::size_t i = 0; i < layout.size(); ++i)
+      if (layout[i] != 'O' && layout[i] != 'I' && !(u.in(1).dim(static_cast<int>(i)) == Dim(1))) return true;
+    return false;
   }
 
   void finish(int index) {
