@@ -32,6 +32,8 @@ struct OnnxImportOptions {
   std::filesystem::path folder;
   // Overrides of the shapes of inputs, by name.
   std::map<std::string, Shape, std::less<>> shapes;
+  // The most nodes that the model may have when loops are unrolled and functions stand where they are called.
+  std::size_t max_nodes = std::size_t{1} << 17;
 };
 
 Graph import_onnx(std::span<const std::byte> model, const OnnxImportOptions& options = {});

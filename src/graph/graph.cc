@@ -38,8 +38,13 @@ std::string Graph::unique(std::string name) {
 
 namespace {
 
+constexpr std::size_t kMaxRank = 64;  // NumPy's
+
 // Sizes that some memory could have.
 void check_sizes(const Type& t) {
+  if (t.shape.size() > kMaxRank)
+    throw Error(Code::InvalidArgument, "", "", "at most " + std::to_string(kMaxRank) + " dims",
+                std::to_string(t.shape.size()));
   for (const Dim& d : t.shape)
     if (d.is_static() && d.value() < 0)
       throw Error(Code::InvalidArgument, "", "", "dims of at least 0", str(t.shape));

@@ -13,7 +13,7 @@ namespace deepseek::fuzz {
 namespace {
 
 constexpr std::int64_t kMaxElements = 1 << 13;  // of one value of a graph that is run
-constexpr std::int64_t kMaxWork = 1 << 24;      // elements that one node reads
+constexpr std::int64_t kMaxWork = 1 << 20;      // elements that a graph reads
 constexpr std::size_t kMaxNodes = 200;
 
 // Elements of a value; dims that only the run tells count nothing of their own.
@@ -21,31 +21,43 @@ Dim elements(const Type& t, DimEnv env) {
   std::vector<std::string> symbols;
   for (const Dim& d : t.shape) d.symbols(symbols);
   for (const std::string& s : symbols) env.try_emplace(s, 1);
-  return numel(eval(t.shape, env));
+  const std::int64_t count = numel(eval(t.shape, env));
+  return count > kMaxElements ? kMaxWork : count;
 }
 
-// How often a node reads: once per element of its results, or per tap of its windows, which may be larger than what
-// they slide over.
+Dim graph_reads(const Graph& g, const DimEnv& env);
+
+// How many elements a node reads, about: each of its inputs, and for each of its results what that is made of. Loops turn
+// at most once for each element that they carry.
 Dim reads(const Node& n, const DimEnv& env) {
-  Dim total = 1;
-  for (const Type& t : n.outputs) total = total + elements(t, env);
-  if (const auto it = n.attrs.find("window"); it != n.attrs.end())
-    for (const std::int64_t taps : std::get<std::vector<std::int64_t>>(it->second)) total = total * Dim(taps);
+  Dim results = 0, total = 1;
+  for (const Type& t : n.outputs) results = results + elements(t, env);
+  for (const Value& v : n.inputs)
+    if (v) total = total + elements(v.type(), env);
+  total = total + results;
+  if (const auto it = n.attrs.find("window"); it != n.attrs.end()) {
+    Dim taps = results;
+    for (const std::int64_t w : std::get<std::vector<std::int64_t>>(it->second)) taps = taps * Dim(w);
+    total = total + taps;
+  }
+  const std::string_view name = n.op_name();
+  if (name == "matmul" || name == "squared_distance")
+    total = total + results * elements({n.in(0).dtype(), {n.in(0).dim(-1)}}, env);
+  if (name == "conv") total = total + results * elements(n.in(1).type(), env);
+  for (const auto& [key, attr] : n.attrs)
+    if (const auto* sub = std::get_if<std::shared_ptr<const Graph>>(&attr); sub && *sub)
+      total = total + graph_reads(**sub, env) * (name == "while" ? results : Dim(1));
+  return total;
+}
+
+Dim graph_reads(const Graph& g, const DimEnv& env) {
+  Dim total = 0;
+  for (const auto& n : g.nodes()) total = total + reads(*n, env);
   return total;
 }
 
 bool small(const Graph& g, const DimEnv& env) {
-  if (g.nodes().size() > kMaxNodes) return false;
-  for (const auto& n : g.nodes()) {
-    if (reads(*n, env).value() > kMaxWork) return false;
-    for (const Type& t : n->outputs)
-      if (elements(t, env).value() > kMaxElements) return false;
-    for (const auto& [key, attr] : n->attrs)
-      if (const auto* sub = std::get_if<std::shared_ptr<const Graph>>(&attr);
-          sub && *sub && !small(**sub, env))
-        return false;
-  }
-  return true;
+  return g.nodes().size() <= kMaxNodes && graph_reads(g, env).value() < kMaxWork;
 }
 
 }  // namespace

@@ -125,6 +125,17 @@ const Case kCases[] = {
        m.ints("a", {1, 2});
        set_int(m.add("Concat", {"a", ""}, {"y"}), "axis", 0);
      }},
+    {"QuantisedToFloat",
+     [](OnnxModel& m) {
+       m.input("a", {"2", "2"}, TensorProto::UINT8).input("zero", {}, TensorProto::UINT8);
+       m.input("s", {}).input("float_zero", {});
+       m.add("QLinearMatMul", {"a", "s", "zero", "a", "s", "zero", "s", "float_zero"}, {"y"});
+     }},
+    {"Rank",
+     [](OnnxModel& m) {
+       m.input("x", {"1"}).ints("shape", std::vector<std::int64_t>(65, 1));
+       m.add("Reshape", {"x", "shape"}, {"y"});
+     }},
     {"EndlessLoop",
      [](OnnxModel& m) {
        auto* go = m.graph().add_initializer();
@@ -151,6 +162,39 @@ TEST_P(OnnxNumbers, AreRefused) {
 
 INSTANTIATE_TEST_SUITE_P(Models, OnnxNumbers, ::testing::ValuesIn(kCases),
                          [](const auto& info) { return std::string(info.param.name); });
+
+// What would make a graph or a table without end says so: loops, sequences, resampling and transforms.
+TEST(OnnxNumbersOfNodes, AreLimited) {
+  const auto refused = [](const std::function<void(OnnxModel&)>& build) {
+    OnnxModel m;
+    build(m);
+    m.output("y");
+    const std::string bytes = m.bytes();
+    const Error e = caught([&] { import_onnx(std::as_bytes(std::span(bytes)), {.max_nodes = 100}); });
+    EXPECT_EQ(e.code(), Code::ResourceExhausted) << e.what();
+  };
+  refused([](OnnxModel& m) {
+    m.input("x", {"1000", "1"});
+    m.add("SplitToSequence", {"x"}, {"parts"});
+    set_int(m.add("ConcatFromSequence", {"parts"}, {"y"}), "axis", 0);
+  });
+  refused([](OnnxModel& m) {
+    m.input("x", {"1000", "1"});
+    for (int i = 0; i <= 100; ++i)
+      m.add("Neg", {i == 0 ? "x" : "x" + std::to_string(i)}, {i == 100 ? "y" : "x" + std::to_string(i + 1)});
+  });
+  refused([](OnnxModel& m) {
+    m.input("x", {"1", "8", "1"}).ints("axis", {1});
+    m.ints("length", {1024});
+    m.add("DFT", {"x", "length"}, {"y"});
+  });
+  refused([](OnnxModel& m) {
+    m.input("x", {"4000", "1"}).ints("sizes", {1000, 1});
+    auto& n = m.add("Resize", {"x", "", "", "sizes"}, {"y"});
+    set_string(n, "mode", "linear");
+    set_int(n, "antialias", 1);
+  });
+}
 
 // Steps beyond the end take the first element alone.
 TEST(OnnxNumbersOfSlices, FarStepsAreFolded) {

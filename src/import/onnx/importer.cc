@@ -1,14 +1,15 @@
 #include "import/onnx/importer.h"
 
 #include <algorithm>
+#include <limits>
 #include <unordered_set>
 
 namespace deepseek::onnx_import {
 
 namespace {
 
-constexpr std::size_t kMaxNodes = 1 << 20;  // after unrolling
-constexpr int kMaxDepth = 64;               // of sub-graphs and functions
+constexpr int kMaxDepth = 64;  // of sub-graphs and functions
+constexpr std::int64_t kElementsPerNode = 1024;
 constexpr std::int64_t kOldestOpset = 7;
 constexpr std::int64_t kMaxAsked = 1024;  // elements of an input whose value may decide shapes
 
@@ -130,10 +131,17 @@ std::int64_t Importer::opset(const std::string& domain) const {
 }
 
 void Importer::count_nodes(std::size_t n) {
+  const std::size_t most = source_.options.max_nodes;
+  if (n > most || nodes_ > most - n)
+    throw Error(Code::ResourceExhausted, "", "", "at most " + std::to_string(most) + " nodes after unrolling",
+                "more");
   nodes_ += n;
-  if (nodes_ > kMaxNodes)
-    throw Error(Code::ResourceExhausted, "", "",
-                "at most " + std::to_string(kMaxNodes) + " nodes after unrolling", "more");
+}
+
+void Importer::count_elements(std::int64_t rows, std::int64_t columns) {
+  std::int64_t n = 0;
+  if (__builtin_mul_overflow(rows, columns, &n)) n = std::numeric_limits<std::int64_t>::max();
+  count_nodes(static_cast<std::size_t>(n / kElementsPerNode));
 }
 
 // A placeholder of this name; its value is known where it is wanted and given.

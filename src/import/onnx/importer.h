@@ -205,7 +205,9 @@ class Importer {
   [[noreturn]] void ask_for_shapes(const Dim& d, const Context& c, std::string expected);
   Item lookup(const std::string& name, Scope& scope);
   Value value(Item& item, Scope& scope);
-  void count_nodes(std::size_t n);  // throws Error{ResourceExhausted} when loops unroll without end
+  void count_nodes(std::size_t n);  // throws Error{ResourceExhausted} beyond the option's max_nodes
+  void count_elements(std::int64_t rows,
+                      std::int64_t columns);  // of a table made here: the same, by its size
   std::int64_t opset(const std::string& domain) const;
   std::string fresh_symbol(std::string_view stem) {
     return std::string(stem) + "_" + std::to_string(++symbols_);

@@ -254,8 +254,7 @@ void tree_ensemble(Context& c) {
   const auto nodes = static_cast<std::int64_t>(f.features.size()),
              leaves = static_cast<std::int64_t>(f.paths.size());
   if (leaves == 0) return c.out(e.full({x.dim(0), targets}, 0, x.dtype()));
-  if (nodes * leaves > (std::int64_t{1} << 24))
-    c.unsupported("ensembles whose paths fit", std::to_string(nodes) + " nodes");
+  c.importer().count_elements(leaves, nodes + targets);
   Tensor paths = Tensor::zeros(x.dtype(), {nodes, leaves}), expected(x.dtype(), {leaves});
   Tensor weights = Tensor::zeros(x.dtype(), {leaves, targets});
   for (std::int64_t l = 0; l < leaves; ++l) {

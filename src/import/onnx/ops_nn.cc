@@ -193,23 +193,12 @@ void lp_normalization(Context& c) {
 }
 
 void lrn(Context& c) {
-  Emit& e = c.e;
   const Value x = c.in(0);
-  const std::int64_t size = c.need_attr("size");
-  if (x.rank() < 2 || size < 1) c.bad("rank 2 or more, and a size", str(x.type()));
-  Shape low(static_cast<std::size_t>(x.rank()), Dim(0)), high = low;
-  low[1] = (size - 1) / 2;
-  high[1] = size - 1 - (size - 1) / 2;
-  const Value padded = e.pad(e.square(x), low, high);
-  Value total;
-  for (std::int64_t i = 0; i < size; ++i) {
-    c.importer().count_nodes(1);
-    const Value part = e.slice_axis(padded, 1, i, x.dim(1) + Dim(i));
-    total = total ? e.add(total, part) : part;
-  }
-  const Value base =
-      e.add(e.mul(total, c.attr_f("alpha", 1e-4) / static_cast<double>(size)), c.attr_f("bias", 1));
-  c.out(e.div(x, e.pow(base, c.attr_f("beta", 0.75))));
+  c.out(c.e.op("lrn", {x},
+               {{"size", c.need_attr("size")},
+                {"alpha", c.attr_f("alpha", 1e-4)},
+                {"beta", c.attr_f("beta", 0.75)},
+                {"k", c.attr_f("bias", 1)}}));
 }
 
 void mean_variance(Context& c) {

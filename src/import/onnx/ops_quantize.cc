@@ -54,7 +54,9 @@ Value spread(Context& c, Value v, Value x) {
 // round(x) + zero limited to the range of t, as t.
 Value to_integer(Emit& e, Value x, Value zero, DType t) {
   const auto range = integer_range(t);
-  check(range.has_value(), "an integer type");
+  if (!range)
+    throw Error(Code::InvalidArgument, "", "", "a zero point of an integer type of 16 bits at most",
+                std::string(name(t)));
   Value y = e.round(x);
   if (zero) y = e.add(y, e.cast(zero, y.dtype()));
   return e.cast(e.op("clamp", {y, e.like(range->low, y), e.like(range->high, y)}), t);

@@ -103,6 +103,7 @@ Taps taps_of(Context& c, const Settings& s, const AxisScale& a) {
     std::vector<double> w = tap_weights(c, s, a.scale, whole ? 1 : x - std::floor(x), first);
     if (taps.index.empty()) {
       c.importer().count_nodes(w.size());
+      c.importer().count_elements(a.out, 8 * static_cast<std::int64_t>(w.size()));
       taps.index.resize(w.size());
       taps.weight.resize(w.size());
     }
@@ -143,6 +144,7 @@ Value resize_axis(Context& c, const Settings& s, Value x, int axis, const AxisSc
       y = y ? e.add(y, part) : part;
     }
   } else {
+    c.importer().count_elements(a.in, a.out);
     Tensor matrix = Tensor::zeros(x.dtype(), {a.in, a.out});
     for (std::size_t t = 0; t < taps.index.size(); ++t)
       for (std::size_t o = 0; o < taps.index[t].size(); ++o) {

@@ -10,8 +10,6 @@ namespace {
 
 // Above this the matrix of a transform is larger than it is worth.
 constexpr std::int64_t kMaxLength = 1 << 12;
-// Elements that the frames of one signal may have together.
-constexpr std::int64_t kMaxFrames = 1 << 24;
 
 // offset + sum of a_k cos(2 pi k n / N)
 Translate cosine_window(double offset, std::vector<double> terms) {
@@ -37,7 +35,8 @@ struct Complex {
 
 // Matrix [n, k] of weight(row, column) * cos or sin of 2 pi row column / length.
 template <class F>
-Value trigonometric(Emit& e, std::int64_t rows, std::int64_t columns, std::int64_t length, DType t, F f) {
+Value trigonometric(Context& c, std::int64_t rows, std::int64_t columns, std::int64_t length, DType t, F f) {
+  c.importer().count_elements(rows, columns);
   Tensor m(t, {rows, columns});
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t k = 0; k < columns; ++k) {
@@ -45,7 +44,7 @@ Value trigonometric(Emit& e, std::int64_t rows, std::int64_t columns, std::int64
           2 * std::numbers::pi * static_cast<double>(r * k % length) / static_cast<double>(length);
       m.set(r * columns + k, f(angle, r, k));
     }
-  return e.constant(std::move(m));
+  return c.e.constant(std::move(m));
 }
 
 // x's last axis cut or filled with zeros to n.
@@ -68,8 +67,8 @@ Complex forward(Context& c, Complex x, std::int64_t length, bool onesided, bool 
   const double scale = inverse ? 1 / static_cast<double>(length) : 1;
   const DType t = x.re.dtype();
   const Value cosine =
-      trigonometric(e, length, bins, length, t, [&](double a, auto, auto) { return scale * std::cos(a); });
-  const Value sine = trigonometric(e, length, bins, length, t, [&](double a, auto, auto) {
+      trigonometric(c, length, bins, length, t, [&](double a, auto, auto) { return scale * std::cos(a); });
+  const Value sine = trigonometric(c, length, bins, length, t, [&](double a, auto, auto) {
     return (inverse ? scale : -scale) * std::sin(a);
   });
   const Value re = fitted(e, x.re, length);
@@ -91,11 +90,11 @@ Value real_inverse(Context& c, Complex x, std::int64_t length) {
   const auto weight = [&](std::int64_t k) {
     return (k == 0 || 2 * k == length ? 1.0 : 2.0) / static_cast<double>(length);
   };
-  const Value cosine = trigonometric(e, bins, length, length, t,
+  const Value cosine = trigonometric(c, bins, length, length, t,
                                      [&](double a, auto k, auto) { return weight(k) * std::cos(a); });
   Value y = e.matmul(fitted(e, x.re, bins), cosine);
   if (x.im) {
-    const Value sine = trigonometric(e, bins, length, length, t,
+    const Value sine = trigonometric(c, bins, length, length, t,
                                      [&](double a, auto k, auto) { return weight(k) * std::sin(a); });
     y = e.sub(y, e.matmul(fitted(e, x.im, bins), sine));
   }
@@ -138,7 +137,7 @@ void stft(Context& c) {
   check_length(c, length);
   if (length > extent.value()) c.bad("frames within the signal", std::to_string(length));
   const std::int64_t frames = (extent.value() - length) / hop + 1;
-  if (frames > kMaxFrames / length) c.unsupported("frames that fit", std::to_string(frames));
+  c.importer().count_elements(frames, length);
   Ints index;
   for (std::int64_t f = 0; f < frames; ++f)
     for (std::int64_t i = 0; i < length; ++i) index.push_back(f * hop + i);
@@ -171,6 +170,7 @@ void mel_weights(Context& c) {
       c.bad("frequencies below half the sample rate", std::to_string(hertz));
     edges.push_back(static_cast<std::int64_t>(bin));
   }
+  c.importer().count_elements(bins, bands);
   Tensor weights = Tensor::zeros(c.attr_dtype("output_datatype", DType::F32), {bins, bands});
   for (std::int64_t b = 0; b < bands; ++b) {
     const auto at = static_cast<std::size_t>(b);
