@@ -64,6 +64,7 @@ Lowered lower_group(const Group& group, const LoweringContext& context);
 
 std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);

@@ -10,8 +10,10 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr Way kWays[] = {
-    {"winograd", lower_winograd, false}, {"gemm", lower_gemm, false}, {"rows", lower_rows, false},
-    {"concat", lower_concat, false},     {"map", lower_map, true},    {"program", lower_program, true},
+    {"winograd", lower_winograd, false},   {"gemm", lower_gemm, false},
+    {"depthwise", lower_depthwise, false}, {"rows", lower_rows, false},
+    {"concat", lower_concat, false},       {"map", lower_map, true},
+    {"program", lower_program, true},
 };
 
 }  // namespace
