@@ -84,9 +84,13 @@ std::int64_t best_patch(const ConvShape& s, const TileShape& tile, const TargetI
 
 class WinogradLowering {
  public:
-  WinogradLowering(const Group& group, const TileShape& tile, const ConvShape& shape, std::int64_t patch,
+  WinogradLowering(const Group& group, const TileShape& tile, ConvShape shape, std::int64_t patch,
                    const TargetInfo& target)
-      : g_(group), tile_(tile), c_(contraction_of(*group.anchor)), s_(shape), t_(toom_cook(patch)) {
+      : g_(group),
+        tile_(tile),
+        c_(contraction_of(*group.anchor)),
+        s_(std::move(shape)),
+        t_(toom_cook(patch)) {
     const std::int64_t lanes = target.vector_bytes / 4;
     down_ = ceil_of(s_.height, patch);
     across_ = ceil_of(s_.width, patch);
