@@ -102,7 +102,7 @@ class DepthwiseLowering {
   }
 
   static Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts) {
-    const Var v = make_var(name, value.type());
+    const Var v = make_var(name + std::to_string(stmts.size()), value.type());
     stmts.push_back(stmt(Let{v, value}));
     return var(v);
   }

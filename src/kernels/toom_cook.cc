@@ -30,7 +30,7 @@ std::vector<double> vanishing(std::span<const double> points, std::size_t left_o
 }
 
 Expr let(const Expr& value, std::vector<Stmt>& lets) {
-  const Var v = make_var("t", value.type());
+  const Var v = make_var("t" + std::to_string(lets.size()), value.type());
   lets.push_back(stmt(Let{v, value}));
   return var(v);
 }

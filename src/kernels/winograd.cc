@@ -57,7 +57,7 @@ std::optional<ConvShape> shape_of(const Node& n) {
 // What a way costs, in multiply-adds: those that it does, and those that fit into the time of reading its filters from
 // memory, which nobody has in cache when a whole model runs.
 double cost(double multiplications, double filter_elements, const TargetInfo& target) {
-  return multiplications + filter_elements * static_cast<double>(target.vector_bytes) / 3;
+  return multiplications + filter_elements * static_cast<double>(target.vector_bytes) / 2;
 }
 
 // Outputs per side of a patch with the least cost; 0 for the direct algorithm.
@@ -129,7 +129,7 @@ class WinogradLowering {
   }
 
   static Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts) {
-    const Var v = make_var(name, value.type());
+    const Var v = make_var(name + std::to_string(stmts.size()), value.type());
     stmts.push_back(stmt(Let{v, value}));
     return var(v);
   }

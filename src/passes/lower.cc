@@ -8,6 +8,7 @@
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 #include "runtime/builder.h"
+#include "runtime/in_parallel.h"
 
 namespace deepseek {
 
@@ -33,17 +34,21 @@ class Lowering {
     builder_.target(target_.info().name + " " + target_.info().isa);
 
     const std::vector<Group> groups = form_groups(graph_, options_.fuse);
-    std::vector<Lowered> lowered;
-    std::vector<loops::Program> programs;
     const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
     const kernels::LoweringContext context{target_.info(), options_.disabled, fixed};
-    for (const Group& g : groups) {
-      lowered.push_back(g.kind == GroupKind::Control ? Lowered{} : lower_one(g, context));
-      for (Call& c : lowered.back().calls) {
+    std::vector<Lowered> lowered(groups.size());
+    const auto lower_at = [&](std::size_t i) {
+      if (groups[i].kind == GroupKind::Control) return;
+      lowered[i] = lower_one(groups[i], context);
+      for (Call& c : lowered[i].calls) c.program = loops::simplify(c.program);
+    };
+    in_parallel(groups.size(), lower_at, true);
+    std::vector<loops::Program> programs;
+    for (Lowered& l : lowered)
+      for (Call& c : l.calls) {
         c.program.name = "k" + std::to_string(programs.size()) + "_" + c.program.name;
-        programs.push_back(loops::simplify(c.program));
+        programs.push_back(c.program);
       }
-    }
     const auto compiled = target_.compile(programs);
     std::size_t next = 0;
     for (std::size_t i = 0; i < groups.size(); ++i) {

@@ -3,12 +3,11 @@
 #include <malloc.h>
 
 #include <atomic>
-#include <exception>
 #include <mutex>
-#include <thread>
 #include <unordered_map>
 
 #include "deepseek/error.h"
+#include "runtime/in_parallel.h"
 #include "targets/cpu/isa.h"
 #include "targets/cpu/jit.h"
 #include "targets/cpu/kernel_cache.h"
@@ -59,27 +58,6 @@ class CpuKernel final : public Kernel {
   std::size_t workspaces_;
 };
 
-// Runs f(0) ... f(n-1) on as many threads as there are cores; the first exception is thrown again.
-void in_parallel(std::size_t n, const std::function<void(std::size_t)>& f) {
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex mutex;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < n; i = next++) try {
-        f(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!failure) failure = std::current_exception();
-      }
-  };
-  std::vector<std::thread> threads;
-  const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  for (std::size_t i = 1; i < std::min(cores, n); ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& t : threads) t.join();
-  if (failure) std::rethrow_exception(failure);
-}
-
 // Code generation frees much memory in small pieces, which the C library would keep for itself.
 void give_back_free_memory() {
 #if defined(__GLIBC__)
@@ -102,12 +80,16 @@ class CpuTarget final : public Target {
     std::vector<Job> jobs;
     std::unordered_map<std::string, std::size_t> by_key;
     std::vector<std::size_t> job_of(programs.size());
+    std::vector<Job> all(programs.size());
+    const auto prepare = [&](std::size_t i) {
+      all[i].program = programs[i];
+      if (!codegen::dumping()) all[i].program.name = kName;
+      all[i].key = key_of(all[i].program);
+    };
+    in_parallel(all.size(), prepare, true);
     for (std::size_t i = 0; i < programs.size(); ++i) {
-      Program p = programs[i];
-      if (!codegen::dumping()) p.name = kName;
-      std::string key = key_of(p);
-      const auto [it, is_new] = by_key.emplace(key, jobs.size());
-      if (is_new) jobs.push_back({std::move(p), std::move(key), nullptr});
+      const auto [it, is_new] = by_key.emplace(all[i].key, jobs.size());
+      if (is_new) jobs.push_back(std::move(all[i]));
       job_of[i] = it->second;
     }
     std::atomic<bool> generated{false};
