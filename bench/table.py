@@ -61,6 +61,26 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ratios(reports: list[dict[str, Any]]) -> str:
+    """Best peer's time over ours, a column per run: threads and instruction set."""
+    models = list(dict.fromkeys(model for report in reports for model in report["models"]))
+    names = [f"{r['threads']} thread{'s' if r['threads'] > 1 else ''}, {r['isa']}" for r in reports]
+    lines = [
+        "Best peer's time / ours in every run (capped at AVX2 without ONNX Runtime, which cannot be):",
+        "",
+        "| model | " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * len(reports),
+    ]
+    for model in models:
+        cells = []
+        for report in reports:
+            figures = report["models"].get(model, {})
+            best = min((ms for p in PEERS if (ms := milliseconds(figures, p)) is not None), default=None)
+            cells.append("-" if best is None else f"{best / ours(figures):.2f}")
+        lines.append(f"| {NAMES.get(model, model)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def picture(report: dict[str, Any], path: Path) -> None:
     """Bars of speed relative to the best peer; 1 is that peer."""
     models = list(report["models"])
@@ -89,6 +109,7 @@ def picture(report: dict[str, Any], path: Path) -> None:
 def main() -> None:
     results = sorted((ROOT / "bench" / "results").glob("*.json"))
     reports = [json.loads(path.read_text()) for path in results]
+    reports.sort(key=lambda r: (r["isa"] != "native", -r["threads"]))
     native = [report for report in reports if report["isa"] == "native"]
     report = max(native, key=lambda r: r["threads"])
     readme = ROOT / "README.md"
@@ -98,7 +119,7 @@ def main() -> None:
     command = f"./dev bench --threads {report['threads']} --models {' '.join(report['models'])}"
     body = (
         f"{table(report)}\n\nMade by `{command}`; kept in "
-        "[bench/results](bench/results).\n\n![Speed relative to the best peer](docs/images/speed.svg)"
+        f"[bench/results](bench/results).\n\n{ratios(reports)}\n\n![Speed relative to the best peer](docs/images/speed.svg)"
     )
     readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
     images = ROOT / "docs" / "images"
