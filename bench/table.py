@@ -66,7 +66,8 @@ def ratios(reports: list[dict[str, Any]]) -> str:
     models = list(dict.fromkeys(model for report in reports for model in report["models"]))
     names = [f"{r['threads']} thread{'s' if r['threads'] > 1 else ''}, {r['isa']}" for r in reports]
     lines = [
-        "Best peer's time / ours in every run (capped at AVX2 without ONNX Runtime, which cannot be):",
+        "Best peer's time / ours in each run kept there, whose file says which peers ran (ONNX Runtime cannot be "
+        "capped at AVX2):",
         "",
         "| model | " + " | ".join(names) + " |",
         "| --- |" + " ---: |" * len(reports),
@@ -119,7 +120,8 @@ def main() -> None:
     command = f"./dev bench --threads {report['threads']} --models {' '.join(report['models'])}"
     body = (
         f"{table(report)}\n\nMade by `{command}`; kept in "
-        f"[bench/results](bench/results).\n\n{ratios(reports)}\n\n![Speed relative to the best peer](docs/images/speed.svg)"
+        f"[bench/results](bench/results).\n\n{ratios(reports)}\n\n"
+        "![Speed relative to the best peer](docs/images/speed.svg)"
     )
     readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
     images = ROOT / "docs" / "images"
