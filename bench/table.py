@@ -66,8 +66,8 @@ def ratios(reports: list[dict[str, Any]]) -> str:
     models = list(dict.fromkeys(model for report in reports for model in report["models"]))
     names = [f"{r['threads']} thread{'s' if r['threads'] > 1 else ''}, {r['isa']}" for r in reports]
     lines = [
-        "Best peer's time / ours in each run kept there, whose file says which peers ran (ONNX Runtime cannot "
-        "be capped at AVX2):",
+        "Best peer's time / ours in each run kept there, whose file says which peers ran (ONNX Runtime "
+        "cannot be capped at AVX2):",
         "",
         "| model | " + " | ".join(names) + " |",
         "| --- |" + " ---: |" * len(reports),
