@@ -86,6 +86,22 @@ std::vector<Stored> stored_outputs(const Group& group) {
   return result;
 }
 
+Expr stored_index(const Stored& s, std::span<const Expr> coords) {
+  std::vector<Expr> at(coords.begin(), coords.end());
+  for (std::size_t d = 0; d < s.perm.size(); ++d) at[d] = coords[static_cast<std::size_t>(s.perm[d])];
+  return flat_index(s.memory.shape(), at);
+}
+
+std::vector<Stmt> store_outputs(Assembly& a, const Group& group, std::span<const Expr> coords) {
+  std::vector<Stmt> stmts;
+  for (const Stored& s : stored_outputs(group)) {
+    const Expr value = a.scope().at(s.value, coords);
+    for (Stmt& check : a.scope().take_checks()) stmts.push_back(std::move(check));
+    stmts.push_back(stmt(Store{a.output(s.memory), stored_index(s, coords), value, {}}));
+  }
+  return stmts;
+}
+
 Stmt parallel_over(std::span<const Axis> axes, Stmt body) {
   if (axes.size() == 1) return loop(axes[0], LoopKind::Parallel, std::move(body));
   const Axis all = make_axis("p", product(axes));

@@ -46,6 +46,11 @@ struct Stored {
 // The outputs of a group whose members share a domain.
 std::vector<Stored> stored_outputs(const Group& group);
 
+// Where the element of s.value at `coords` goes in memory.
+Expr stored_index(const Stored& s, std::span<const Expr> coords);
+// The stores of every output of the group at the anchor's coordinates, after the checks that they need.
+std::vector<Stmt> store_outputs(Assembly& a, const Group& group, std::span<const Expr> coords);
+
 // Loops over `domain` that store every output of `stored`: merged axes, the innermost a Vector loop, the
 // others one Parallel loop. `index_shift` is added to every store index (concatenation).
 loops::Stmt map_phase(Assembly& a, const Shape& domain, std::span<const Stored> stored,

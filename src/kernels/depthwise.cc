@@ -101,12 +101,6 @@ class DepthwiseLowering {
     return a.finish("taps_" + g_.name());
   }
 
-  static Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts) {
-    const Var v = make_var(name + std::to_string(stmts.size()), value.type());
-    stmts.push_back(stmt(Let{v, value}));
-    return var(v);
-  }
-
   // The results from column `first` on.
   Stmt strip(Assembly& a, const Buffer& taps, const Expr& image, const Expr& row, const Expr& first,
              const Expr& channel) {
@@ -143,13 +137,7 @@ class DepthwiseLowering {
               read_elsewhere_ || !(same(at[i], coords[i]) || d_.conv->outputs[0].shape[i] == Dim(1));
         return sum;
       });
-      for (const Stored& s : stored_outputs(g_)) {
-        std::vector<Expr> at = coords;
-        for (std::size_t i = 0; i < s.perm.size(); ++i) at[i] = coords[static_cast<std::size_t>(s.perm[i])];
-        const Expr value = a.scope().at(s.value, coords);
-        for (Stmt& check : a.scope().take_checks()) stmts.push_back(std::move(check));
-        stmts.push_back(stmt(Store{a.output(s.memory), flat_index(s.memory.shape(), at), value, {}}));
-      }
+      for (Stmt& s : store_outputs(a, g_, coords)) stmts.push_back(std::move(s));
     }
     return block(std::move(stmts));
   }

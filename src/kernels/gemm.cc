@@ -35,9 +35,6 @@ std::vector<Expr> exprs_of(const std::vector<Dim>& dims) {
   return result;
 }
 
-std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-Expr ceil_of(const Expr& a, std::int64_t b) { return floordiv(a + (b - 1), b); }
-
 // How the product is cut up.
 struct Blocking {
   std::int64_t mr, nr;   // the tile
@@ -247,15 +244,7 @@ class GemmLowering {
     a.scope().bind(product, [value, product](std::span<const Expr>, const Expr&) {
       return cast(product.dtype(), var(value));
     });
-    std::vector<Stmt> stores;
-    for (const Stored& s : stored_outputs(g_)) {
-      std::vector<Expr> at = coords;
-      for (std::size_t d = 0; d < s.perm.size(); ++d) at[d] = coords[static_cast<std::size_t>(s.perm[d])];
-      const Expr result = a.scope().at(s.value, coords);
-      for (Stmt& check : a.scope().take_checks()) stores.push_back(std::move(check));
-      stores.push_back(stmt(Store{a.output(s.memory), flat_index(s.memory.shape(), at), result, {}}));
-    }
-    const Stmt store_all = block(std::move(stores));
+    const Stmt store_all = block(store_outputs(a, g_, coords));
     if (prefetches())
       for (Stmt& s : epilogue_lines(store_all, i, j)) before.push_back(std::move(s));
     before.insert(before.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),

@@ -4,16 +4,6 @@
 
 namespace deepseek::kernels {
 
-namespace {
-
-Expr stored_index(const Stored& s, std::span<const Expr> coords) {
-  std::vector<Expr> at(coords.begin(), coords.end());
-  for (std::size_t d = 0; d < s.perm.size(); ++d) at[d] = coords[static_cast<std::size_t>(s.perm[d])];
-  return flat_index(s.memory.shape(), at);
-}
-
-}  // namespace
-
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext&) {
   const bool rows = group.kind == GroupKind::Rows;
   if (group.kind == GroupKind::Program || group.kind == GroupKind::Control) return std::nullopt;

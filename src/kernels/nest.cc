@@ -36,6 +36,12 @@ Stmt loop(const Axis& axis, LoopKind kind, Stmt body) {
   return stmt(For{axis.var, axis.extent, kind, std::move(body)});
 }
 
+Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts) {
+  const Var v = make_var(name + std::to_string(stmts.size()), value.type());
+  stmts.push_back(stmt(Let{v, value}));
+  return var(v);
+}
+
 Expr product(std::span<const Axis> axes) {
   Expr p = 1;
   for (const Axis& a : axes) p = p * a.extent;

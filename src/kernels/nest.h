@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <vector>
 
 #include "loops/ir.h"
@@ -18,6 +19,9 @@ std::vector<Axis> make_axes(const std::string& prefix, std::span<const Expr> ext
 std::vector<Expr> coords_of(std::span<const Axis> axes);
 Stmt loop(const Axis& axis, LoopKind kind, Stmt body);
 Expr product(std::span<const Axis> axes);
+
+// Appends a Let of `value` under a name of its own to `stmts`; the variable.
+Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts);
 
 // Statements in order, and an expression over what they computed.
 struct Computed {

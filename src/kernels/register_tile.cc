@@ -12,8 +12,7 @@ std::int64_t tile_rows(const Dim& m, std::int64_t most) {
   if (rows <= most) return rows;
   for (std::int64_t r = most; r * 3 >= most * 2; --r)
     if (rows % r == 0) return r;
-  const std::int64_t tiles = (rows + most - 1) / most;
-  return (rows + tiles - 1) / tiles;
+  return ceil_of(rows, ceil_of(rows, most));
 }
 
 Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, std::int64_t nr, const Expr& k,

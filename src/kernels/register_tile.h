@@ -8,6 +8,10 @@ namespace deepseek::kernels {
 
 constexpr std::int64_t kLineBytes = 64;  // of the caches
 
+// Division that rounds up.
+inline std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops::floordiv(a + (b - 1), b); }
+
 // Rows per tile for m rows in all and at most `most` per tile: a divisor of m where one is near, else rows shared out
 // evenly among as few tiles as possible.
 std::int64_t tile_rows(const Dim& m, std::int64_t most);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "deepseek/error.h"
+#include "kernels/nest.h"
 
 namespace deepseek::kernels {
 
@@ -27,12 +28,6 @@ std::vector<double> vanishing(std::span<const double> points, std::size_t left_o
   for (std::size_t k = 0; k < points.size(); ++k)
     if (k != left_out) p = times(p, {-points[k], 1});
   return p;
-}
-
-Expr let(const Expr& value, std::vector<Stmt>& lets) {
-  const Var v = make_var("t" + std::to_string(lets.size()), value.type());
-  lets.push_back(stmt(Let{v, value}));
-  return var(v);
 }
 
 // The terms of row * x whose column is of this parity, or all; empty when there is none.
@@ -109,22 +104,23 @@ std::vector<Expr> transform(const Matrix& matrix, std::span<const Expr> x, std::
   Matrix for_even = matrix, for_odd = matrix;
   for (std::size_t j = 0; j + 1 < x.size(); ++j) {
     if (!mirrored(columns[j], columns[j + 1])) continue;
-    even[j] = let(x[j] + x[j + 1], lets);
-    odd[j] = let(x[j] - x[j + 1], lets);
+    even[j] = let("t", x[j] + x[j + 1], lets);
+    odd[j] = let("t", x[j] - x[j + 1], lets);
     for (std::size_t i = 0; i < matrix.size(); ++i) for_even[i][j + 1] = for_odd[i][j + 1] = 0;
     ++j;
   }
   const bool joined = for_even != matrix;
   for (std::size_t i = 0; i < matrix.size(); ++i) {
     if (joined) {
-      result.push_back(let(i % 2 == 0 ? terms(for_even[i], even, {}) : terms(for_odd[i], odd, {}), lets));
+      result.push_back(
+          let("t", i % 2 == 0 ? terms(for_even[i], even, {}) : terms(for_odd[i], odd, {}), lets));
     } else if (i + 1 < matrix.size() && mirrored(matrix[i], matrix[i + 1])) {
-      const Expr e = let(terms(matrix[i], x, 0), lets), o = let(terms(matrix[i], x, 1), lets);
-      result.push_back(let(e + o, lets));
-      result.push_back(let(e - o, lets));
+      const Expr e = let("t", terms(matrix[i], x, 0), lets), o = let("t", terms(matrix[i], x, 1), lets);
+      result.push_back(let("t", e + o, lets));
+      result.push_back(let("t", e - o, lets));
       ++i;
     } else {
-      result.push_back(let(terms(matrix[i], x, {}), lets));
+      result.push_back(let("t", terms(matrix[i], x, {}), lets));
     }
   }
   return result;

@@ -27,9 +27,6 @@ constexpr std::int64_t kMinChannels = 16;
 constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
 constexpr std::int64_t kManyTiles = 64;   // of a batch whose size is not known
 
-Expr ceil_of(const Expr& a, std::int64_t b) { return floordiv(a + (b - 1), b); }
-std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 struct ConvShape {
   Dim batch;
   std::int64_t height, width, channels, filters;  // of the output
@@ -126,12 +123,6 @@ class WinogradLowering {
         all_panels_ ? with_inputs : std::max<std::int64_t>(1, l2_bytes / 4 / (tile_bytes * nr_));
     if (patches_.is_static())
       tiles_per_block_ = ceil_of(tiles, std::max<std::int64_t>(1, ceil_of(tiles, tiles_per_block_)));
-  }
-
-  static Expr let(const std::string& name, const Expr& value, std::vector<Stmt>& stmts) {
-    const Var v = make_var(name + std::to_string(stmts.size()), value.type());
-    stmts.push_back(stmt(Let{v, value}));
-    return var(v);
   }
 
   Call filters(const Type& packed) {
@@ -252,17 +243,9 @@ class WinogradLowering {
     const std::vector<Expr> m = {at.image, at.y + var(down.var), at.x + var(across.var)},
                             n = {panel * nr_ + var(j.var)};
     const std::vector<Expr> coords = c_.result({}, m, n);
-    std::vector<Stmt> stores;
-    for (const Stored& s : stored_outputs(g_)) {
-      std::vector<Expr> to = coords;
-      for (std::size_t d = 0; d < s.perm.size(); ++d) to[d] = coords[static_cast<std::size_t>(s.perm[d])];
-      const Expr x = a.scope().at(s.value, coords);
-      for (Stmt& check : a.scope().take_checks()) stores.push_back(std::move(check));
-      stores.push_back(stmt(Store{a.output(s.memory), flat_index(s.memory.shape(), to), x, {}}));
-    }
+    const Stmt stores = block(store_outputs(a, g_, coords));
     stmts.push_back(
-        loop(down, LoopKind::Serial,
-             loop(across, LoopKind::Serial, loop(j, LoopKind::Vector, block(std::move(stores))))));
+        loop(down, LoopKind::Serial, loop(across, LoopKind::Serial, loop(j, LoopKind::Vector, stores))));
     return block(std::move(stmts));
   }
 

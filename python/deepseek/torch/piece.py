@@ -22,8 +22,7 @@ class Piece:
         self.executable = executable
         self.context = Context(executable)
         self.parameters = list(parameters)
-        self.known: list[tuple[int, int, int]] = [(0, -1, -1)] * len(self.parameters)
-        # The same for all at once, so that a call that finds nothing new costs little.
+        # What is known of them: compared all at once, so that a call that finds nothing new costs little.
         self.pick: Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]] = _picker(self.parameters)
         self.addresses: tuple[int, ...] = ()
         self.versions: tuple[int, ...] = ()
@@ -51,14 +50,13 @@ class Piece:
         versions = _versions_of(tensors)
         if addresses == self.addresses and versions == self.versions and self.epoch == _epoch:
             return
+        known = set(zip(self.parameters, self.addresses, self.versions, repeat(self.epoch)))
+        states = zip(self.parameters, addresses, versions, repeat(_epoch))
+        for tensor, state in zip(tensors, states):  # noqa: B905 - as many as parameters
+            if state not in known:
+                held, version = dense(tensor), hash(state[1:])
+                self.context.set_parameter_pointer(state[0], held.data_ptr(), held.shape, version, held)
         self.addresses, self.versions, self.epoch = addresses, versions, _epoch
-        states = zip(addresses, versions, repeat(_epoch))
-        for slot, (tensor, state) in enumerate(zip(tensors, states)):  # noqa: B905 - states never end
-            if state != self.known[slot]:
-                held = dense(tensor)
-                position = self.parameters[slot]
-                self.context.set_parameter_pointer(position, held.data_ptr(), held.shape, hash(state), held)
-                self.known[slot] = state
 
 
 def _picker(positions: Sequence[int]) -> Callable[[Sequence[torch.Tensor]], tuple[torch.Tensor, ...]]:
