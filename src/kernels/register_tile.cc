@@ -6,13 +6,17 @@ namespace deepseek::kernels {
 
 using namespace loops;
 
+// What a tile costs beside its rows: reading a panel's row and going round the loop take as long as a row's multiplies.
+constexpr std::int64_t kRowsOfOverhead = 1;
+
 std::int64_t tile_rows(const Dim& m, std::int64_t most) {
   if (!m.is_static()) return most;
   const std::int64_t rows = std::max<std::int64_t>(m.value(), 1);
-  if (rows <= most) return rows;
-  for (std::int64_t r = most; r * 3 >= most * 2; --r)
-    if (rows % r == 0) return r;
-  return ceil_of(rows, ceil_of(rows, most));
+  std::int64_t best = std::min(rows, most);
+  const auto cost = [&](std::int64_t r) { return ceil_of(rows, r) * (r + kRowsOfOverhead); };
+  for (std::int64_t r = best; --r > 0;)
+    if (cost(r) < cost(best)) best = r;
+  return best;
 }
 
 Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, std::int64_t nr, const Expr& k,

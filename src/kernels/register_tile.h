@@ -12,8 +12,7 @@ constexpr std::int64_t kLineBytes = 64;  // of the caches
 inline std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops::floordiv(a + (b - 1), b); }
 
-// Rows per tile for m rows in all and at most `most` per tile: a divisor of m where one is near, else rows shared out
-// evenly among as few tiles as possible.
+// Rows per tile for m rows in all and at most `most` per tile, so that few tiles do few rows twice.
 std::int64_t tile_rows(const Dim& m, std::int64_t most);
 
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
