@@ -139,6 +139,24 @@ def test_what_deepseek_lacks_runs_in_pytorch() -> None:
     assert len(bridge.explain().records[0].pieces) == 3  # before, between and after
 
 
+def test_a_view_is_made_where_it_is_used() -> None:
+    first, second = nn.Linear(6, 5), nn.Linear(5, 4)
+    with torch.no_grad():
+        check(lambda x: second(torch.special.i0(first(x))), torch.randn(3, 6), eager=1)
+    outputs = [len(piece.outputs) for _, piece in bridge.explain().records[0].pieces]
+    assert outputs == [1, 1]  # the second layer's transposed weights do not leave the first piece
+
+
+@pytest.mark.parametrize("size", [(7, 7), (1, 1), (3, 2), (5, 4), (9, 13)])
+def test_adaptive_pools(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, 7, 7, requires_grad=True)
+    check(nn.AdaptiveMaxPool2d(size), x.detach())
+    check(nn.AdaptiveAvgPool2d(size), x.detach())
+    expected = torch.autograd.grad(nn.AdaptiveAvgPool2d(size)(x).square().sum(), x)
+    result = torch.autograd.grad(compiled(nn.AdaptiveAvgPool2d(size))(x).square().sum(), x)
+    torch.testing.assert_close(result, expected)
+
+
 def test_random_numbers_come_from_pytorch() -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         return x * torch.rand(3, 3) + 1

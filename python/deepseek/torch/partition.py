@@ -146,6 +146,7 @@ def split(graph: fx.Graph, refused: dict[fx.Node, str]) -> list[Step]:
             level = max(level, 0)
             compiled.setdefault(level, []).append(node)
         levels[node] = level
+    _delay_views(compiled, levels, roots)
     steps: list[Step] = []
     wanted = set(roots) | {
         source for nodes in eager.values() for node in nodes for source in node.all_input_nodes
@@ -155,6 +156,21 @@ def split(graph: fx.Graph, refused: dict[fx.Node, str]) -> list[Step]:
             steps.append(_island(compiled[level], wanted))
         steps += eager.get(level, [])
     return steps + list(tail)
+
+
+def _delay_views(
+    compiled: dict[int, list[fx.Node]], levels: dict[fx.Node, int], roots: list[fx.Node]
+) -> None:
+    """Moves views to the island of their first user: no island has to store one for another."""
+    for level in sorted(compiled, reverse=True):
+        for node in reversed(compiled[level]):
+            first = min((levels[user] for user in node.users if user in levels), default=level)
+            if node.target in FREE_VIEWS and node not in roots and first > level and first in compiled:
+                levels[node] = first
+                compiled[level].remove(node)
+                compiled[first].insert(0, node)
+        if not compiled[level]:
+            del compiled[level]
 
 
 def _needed(graph: fx.Graph, roots: Iterable[fx.Node]) -> set[fx.Node]:

@@ -87,3 +87,15 @@ def avg_pool(
     attrs["pad_high"] = attrs["pad_low"]
     attrs["count_include_pad"] = count_include_pad
     return batched(b, x, count, "avg_pool", attrs, b.shape())
+
+
+@rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
+def adaptive_avg_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
+    return b.op("adaptive_avg_pool", x, size=list(b.shape()[-len(size) :]))
+
+
+@rule(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
+def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> tuple[Value | None, ...]:
+    if b.uses(1):
+        raise Unsupported("indices of adaptive max pooling")
+    return b.op("adaptive_max_pool", x, size=list(b.shape(0)[-len(size) :])), None

@@ -93,6 +93,12 @@ def avg_pool_backward(
     return _only(b.gradient("avg_pool", [x], attrs, [dy], [True]))
 
 
+@rule(aten._adaptive_avg_pool2d_backward.default, aten._adaptive_avg_pool3d_backward.default)
+def adaptive_avg_pool_backward(b: Builder, dy: Value, x: Value) -> Value:
+    spatial = 2 if b.node is not None and b.node.target is aten._adaptive_avg_pool2d_backward.default else 3
+    return _only(b.gradient("adaptive_avg_pool", [x], {"size": dy.shape[-spatial:]}, [dy], [True]))
+
+
 def _only(gradients: Sequence[Value | None]) -> Value:
     gradient = gradients[0]
     if gradient is None:
