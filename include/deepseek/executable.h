@@ -72,6 +72,8 @@ using TraceFn = void (*)(void* user, const StepTrace& step);
 
 class Context {
  public:
+  struct State;  // src/runtime/context.h
+
   // `executor`: null for the pool that the executable was compiled for.
   explicit Context(Executable executable, std::shared_ptr<Executor> executor = nullptr);
   ~Context();
@@ -93,7 +95,7 @@ class Context {
   std::size_t arena_bytes() const;
 
  private:
-  struct State;
+  friend class Profiler;  // src/runtime/profile.cc
   std::unique_ptr<State> state_;
 };
 

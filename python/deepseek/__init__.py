@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deepseek._core import Array, Op, Port, Value, default_threads, op_table
+from deepseek._core import Array, Op, Port, Roof, Value, default_threads, measured_roof, op_table
 from deepseek.compiler import compile, load
 from deepseek.errors import Error
 from deepseek.executable import Context, Executable
@@ -23,6 +23,7 @@ from deepseek.tensor import Tensor
 
 if TYPE_CHECKING:
     from deepseek import hdl
+    from deepseek.profiling import Profile, StepProfile, profile
 
 __version__ = "0.1.0"
 
@@ -34,16 +35,22 @@ __all__ = [
     "Graph",
     "Op",
     "Port",
+    "Profile",
+    "Roof",
+    "StepProfile",
     "Tensor",
     "Value",
     "compile",
     "default_threads",
     "hdl",
     "load",
+    "measured_roof",
     "op_table",
+    "profile",
 ]
 
 _FROM_TORCH = ("refresh", "torch_compat")
+_FROM_PROFILING = ("Profile", "StepProfile", "profile")
 
 
 def __getattr__(name: str) -> Any:
@@ -51,6 +58,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _FROM_TORCH:
         return getattr(importlib.import_module("deepseek.torch"), name)
+    if name in _FROM_PROFILING:
+        return getattr(importlib.import_module("deepseek.profiling"), name)
     if name == "hdl":
         return importlib.import_module("deepseek.hdl")
     raise AttributeError(f"module 'deepseek' has no attribute {name!r}")

@@ -34,10 +34,7 @@ class Executable:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
-        values = [inputs.get(name) for name in self.inputs]
-        if len(inputs) != len(values) or any(value is None for value in values):
-            self._refuse_names(inputs)
-        results = self._run(values)
+        results = self._core.run(self._arrays(inputs))
         return {name: to_numpy(result) for name, result in zip(self.outputs, results, strict=True)}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Results:
@@ -56,7 +53,8 @@ class Executable:
         if len(named) != len(values) or any(value is None for value in values):
             self._refuse_names(named)
         wrap = any(isinstance(value, Tensor) for value in values)
-        results = [Tensor(result) if wrap else to_numpy(result) for result in self._run(values)]
+        made = self._core.run(self._cast(values))
+        results = [Tensor(result) if wrap else to_numpy(result) for result in made]
         return results[0] if len(results) == 1 else tuple(results)
 
     def explain(self) -> str:
@@ -72,14 +70,21 @@ class Executable:
         outputs = ", ".join(map(repr, self.outputs.values()))
         return f"<Executable ({inputs}) -> ({outputs})>"
 
-    def _run(self, values: list[Any]) -> list[_core.Array]:
+    def _arrays(self, inputs: Mapping[str, Any]) -> list[_core.Array | npt.NDArray[Any]]:
+        """One array per input, of its dtype."""
+        values = [inputs.get(name) for name in self.inputs]
+        if len(inputs) != len(values) or any(value is None for value in values):
+            self._refuse_names(inputs)
+        return self._cast(values)
+
+    def _cast(self, values: list[Any]) -> list[_core.Array | npt.NDArray[Any]]:
         arrays: list[_core.Array | npt.NDArray[Any]] = []
         for port, value in zip(self.inputs.values(), values, strict=True):
             if type(value) is np.ndarray and value.dtype is self._dtypes.get(port.dtype):
                 arrays.append(value if value.flags.c_contiguous else np.ascontiguousarray(value))
             else:
                 arrays.append(cast_to(value, port.dtype, f'input "{port.name}"', port.source))
-        return self._core.run(arrays)
+        return arrays
 
     def _refuse_names(self, given: Mapping[str, Any]) -> None:
         for name, port in self.inputs.items():

@@ -46,14 +46,19 @@ class OnnxModel:
         """The Executable for these inputs."""
         return self._executable_for(self._arrays(inputs))
 
+    def bound(self, inputs: Mapping[str, Any]) -> tuple[Executable, dict[str, Array]]:
+        """The Executable for these inputs, and those of them that it takes."""
+        arrays = self._arrays(inputs)
+        executable = self._executable_for(arrays)
+        return executable, {name: value for name, value in arrays.items() if name in executable.inputs}
+
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name.
 
         A sequence is a list of arrays, an optional that is absent None, on both sides.
         """
-        arrays = self._arrays(inputs)
-        executable = self._executable_for(arrays)
-        results = executable.run({name: value for name, value in arrays.items() if name in executable.inputs})
+        executable, arrays = self.bound(inputs)
+        results = executable.run(arrays)
         return {name: self._joined(name, kind, results) for name, kind in self._program.outputs.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -35,6 +35,8 @@ DType array_dtype(DType t);
 Tensor tensor_from(const AnyArray& array, DType t, bool copy = false);
 // Any object with the buffer protocol or __dlpack__, or a Tensor.
 Tensor tensor_from(nb::handle h, DType t, bool copy = false);
+// One per port, an undefined one for None; errors name the input.
+std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list& given);
 nb::object tensor_to_numpy(const Tensor& t);
 
 // Graph and Values as Python holds them: a Value keeps its Graph.
@@ -56,5 +58,6 @@ void bind_tensor(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_executable(nb::module_& m);
 void bind_onnx(nb::module_& m);
+void bind_profile(nb::module_& m);
 
 }  // namespace deepseek::python

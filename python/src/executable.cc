@@ -11,7 +11,6 @@
 #include "deepseek/compile.h"
 
 namespace deepseek::python {
-namespace {
 
 std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list& given) {
   if (given.size() != ports.size())
@@ -31,6 +30,8 @@ std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list&
   }
   return tensors;
 }
+
+namespace {
 
 // A Context that several Python threads may call: they take turns.
 class PyContext {

@@ -49,4 +49,5 @@ NB_MODULE(_core, m) {
   deepseek::python::bind_graph(m);
   deepseek::python::bind_executable(m);
   deepseek::python::bind_onnx(m);
+  deepseek::python::bind_profile(m);
 }

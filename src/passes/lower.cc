@@ -101,16 +101,49 @@ class Lowering {
   // Known before the run: constants, and parameters where freezing is on.
   bool is_fixed(ValueId v) const { return fixed_.contains(v); }
 
-  StepInfo info_of(const Group& g, const Call& c) const {
+  static std::int64_t width(DType t) { return std::max<std::int64_t>(1, bits(t) / 8); }
+
+  // How many elements of a value a group touches at most: it may read a slice of it, or a few rows of a table.
+  static Dim touched(const Group& g, Value v) {
+    const Value memory = memory_of(v);
+    for (const Value& o : g.outputs)
+      if (key(memory_of(o)) == key(memory)) return numel(v.shape());
+    Dim read = 0;
+    for (const Node* m : g.members)
+      for (std::size_t i = 0; i < m->inputs.size(); ++i) {
+        Value u = m->inputs[i];
+        Dim size = numel(u.shape());
+        if (i == 0 && m->op_name().starts_with("gather")) size = min(size, numel(m->outputs[0].shape));
+        for (; !u.node->inputs.empty() && (is_view(*u.node) || is_alias(*u.node)); u = u.node->in(0))
+          size = min(size, numel(u.node->in(0).shape()));
+        if (key(u) == key(memory)) read = read + size;
+      }
+    return read == Dim(0) ? numel(v.shape()) : min(read, numel(v.shape()));
+  }
+
+  StepInfo info_of(const Group& g, const Lowered& lowered, const Call& c) const {
     std::string ops;
     for (const Node* m : g.members) ops += (ops.empty() ? "" : ", ") + std::string(m->op_name());
     // Bytes: every argument once. FLOPs: the contraction's, or one per element and member.
     Dim bytes = 0, flops = c.flops;
-    for (const Arg& a : c.args)
-      if (const Value* v = std::get_if<Value>(&a))
-        bytes = bytes + numel(v->shape()) * std::max<std::int64_t>(1, bits(v->dtype()) / 8);
+    std::set<Key> counted;
+    for (const Arg& a : c.args) {
+      if (const Value* v = std::get_if<Value>(&a)) {
+        if (counted.insert(key(*v)).second) bytes = bytes + touched(g, *v) * width(v->dtype());
+      } else if (const auto* t = std::get_if<kernels::TempArg>(&a)) {
+        const Type& type = lowered.temps[static_cast<std::size_t>(t->index)];
+        bytes = bytes + numel(type.shape) * width(type.dtype);
+      }
+    }
     if (flops == Dim(0)) flops = numel(g.domain) * static_cast<std::int64_t>(g.members.size());
-    return {c.program.name, ops, g.anchor->source, flops, bytes};
+    // "gemm", and "gemm pack" for what prepares its operands.
+    std::string way = lowered.way;
+    const std::string tail = "_" + g.name();
+    if (c.program.name.ends_with(tail)) {
+      const std::string head = c.program.name.substr(0, c.program.name.size() - tail.size());
+      if (const std::size_t at = head.find('_'); at != std::string::npos) way += " " + head.substr(at + 1);
+    }
+    return {c.program.name, ops, g.anchor->source, flops, bytes, std::move(way)};
   }
 
   void append(const Group& g, const Lowered& lowered,
@@ -132,8 +165,9 @@ class Lowering {
       if (fixed)
         for (std::size_t i = 0; i < call.args.size(); ++i)
           if (step.args[i] != kWorkspace) fixed_.insert(step.args[i]);
-      builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info_of(g, call), std::move(step));
-      if (c == 0 && !lowered.defines.empty()) builder_.define(info_of(g, call), temps[0], lowered.defines);
+      const StepInfo info = info_of(g, lowered, call);
+      builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info, std::move(step));
+      if (c == 0 && !lowered.defines.empty()) builder_.define(info, temps[0], lowered.defines);
     }
     builder_.note(g.name() + ": " + lowered.way +
                   (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));

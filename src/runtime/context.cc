@@ -1,9 +1,9 @@
 #include "runtime/context.h"
 
-#include <chrono>
 #include <cstring>
 
 #include "runtime/prepare.h"
+#include "runtime/recorder.h"
 
 namespace deepseek {
 namespace {
@@ -28,12 +28,6 @@ void check_memory(const Port& port, const Dims& wanted, const Tensor& out) {
       Code::InvalidArgument, "run", "",
       "memory for output \"" + port.name + "\" of " + std::string(name(port.type.dtype)) + str(wanted),
       type_of(out));
-}
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 }  // namespace
@@ -247,7 +241,7 @@ void Context::State::run_step(int index, BoundStep& bound) {
     for (const Patch& p : bound.patches)
       bound.buffers[static_cast<std::size_t>(p.arg)] = address(p.value) + p.offset;
     const std::int32_t status = launch(*kernel->kernel, bound.shape, bound.dims.data(), bound.buffers.data(),
-                                       *executor, scratch, bound.work_ns);
+                                       *executor, scratch, bound.work_ns, recorder);
     if (status != 0) throw_status(step.info, kernel->messages, status);
   } else if (const auto* copying = std::get_if<CopyStep>(&step.work)) {
     copy(*copying);
@@ -269,16 +263,21 @@ void Context::State::run_segment(int index) {
   take_outputs(b);
   defined.clear();
   for (int i = segment.begin; i < segment.end; ++i) {
-    const StepInfo& info = data.steps[static_cast<std::size_t>(i)].info;
+    const Step& step = data.steps[static_cast<std::size_t>(i)];
+    const StepInfo& info = step.info;
     BoundStep& bound = b.steps[static_cast<std::size_t>(i - segment.begin)];
-    const std::int64_t begin = trace ? now_ns() : 0;
+    const bool timed = trace || recorder;
+    const std::int64_t begin = timed ? now_ns() : 0;
     try {
       run_step(i, bound);
     } catch (const Error& e) {
       throw e.with_context(info.op, info.source);
     }
+    if (!timed) continue;
+    const std::int64_t end = now_ns();
     if (trace)
-      trace(trace_user, {info.name.c_str(), info.source.c_str(), begin, now_ns(), bound.flops, bound.bytes});
+      trace(trace_user, {info.name.c_str(), info.source.c_str(), begin, end, bound.flops, bound.bytes});
+    if (recorder) recorder->step(*this, step, bound, begin, end);
   }
 }
 

@@ -13,6 +13,8 @@
 
 namespace deepseek {
 
+class Recorder;
+
 struct KeyHash {
   std::size_t operator()(const std::vector<std::int64_t>& key) const;
 };
@@ -25,6 +27,7 @@ struct Context::State {
   std::shared_ptr<Executor> executor;
   TraceFn trace = nullptr;
   void* trace_user = nullptr;
+  Recorder* recorder = nullptr;  // of a run that is profiled
 
   struct Parameter {
     Tensor value;

@@ -34,6 +34,7 @@ Tensor stack(const std::vector<Tensor>& parts, const StepInfo& info) {
 Context& Context::State::child(int step, int which, const std::shared_ptr<const ExecutableData>& executable) {
   auto& made = children[{step, which}];
   if (!made) made = std::make_unique<Context>(Executable(executable), executor);
+  made->state_->recorder = recorder;
   return *made;
 }
 

@@ -26,6 +26,7 @@ void explain_steps(std::string& text, const char* title, const std::vector<Step>
   text += title;
   for (const Step& step : steps) {
     text += "  " + kind(step) + step.info.name;
+    if (!step.info.way.empty()) text += "  " + step.info.way;
     if (!(step.info.flops == Dim(0))) text += "  " + step.info.flops.str() + " FLOPs";
     if (!(step.info.bytes == Dim(0))) text += "  " + step.info.bytes.str() + " bytes";
     if (!step.info.source.empty()) text += "  (" + step.info.source + ")";

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <exception>
 
+#include "runtime/recorder.h"
+
 namespace deepseek {
 namespace {
 
@@ -39,7 +41,9 @@ std::int64_t most_scratch(const KernelShape& shape) {
 double work_ns(double flops, double bytes) { return std::max(flops / kFlopsPerNs, bytes / kBytesPerNs); }
 
 std::int32_t launch(const Kernel& kernel, const KernelShape& shape, const std::int64_t* dims,
-                    void* const* buffers, Executor& executor, const Scratch& scratch, double work) {
+                    void* const* buffers, Executor& executor, const Scratch& scratch, double work,
+                    Recorder* recorder) {
+  const bool spans = recorder && recorder->wants_spans;
   std::atomic<std::int32_t> failed{0};
   std::atomic<bool> threw{false};
   std::exception_ptr exception;
@@ -48,11 +52,13 @@ std::int32_t launch(const Kernel& kernel, const KernelShape& shape, const std::i
     const std::int64_t grid = shape.grid[static_cast<std::size_t>(phase)];
     const auto run = [&](std::int64_t begin, std::int64_t end, int worker) {
       std::int32_t status = 0;
+      const std::int64_t started = spans ? now_ns() : 0;
       try {
         kernel.run(phase, buffers, dims, begin, end, scratch.of(worker), &status);
       } catch (...) {
         if (!threw.exchange(true)) exception = std::current_exception();
       }
+      if (spans) recorder->span(worker, started, now_ns());
       std::int32_t none = 0;
       if (status != 0) failed.compare_exchange_strong(none, status);
     };

@@ -15,6 +15,8 @@
 
 namespace deepseek {
 
+class Recorder;
+
 // Memory that only grows: an arena, scratch.
 class GrowingMemory {
  public:
@@ -44,9 +46,10 @@ std::int64_t most_scratch(const KernelShape& shape);
 double work_ns(double flops, double bytes);
 
 // Runs every phase. `buffers`: one address per parameter. Returns 0 or the code of a failed check. Throws
-// what the kernel throws (emitted code throws nothing).
+// what the kernel throws (emitted code throws nothing). `recorder`: told what each worker does; may be null.
 std::int32_t launch(const Kernel& kernel, const KernelShape& shape, const std::int64_t* dims,
-                    void* const* buffers, Executor& executor, const Scratch& scratch, double work_ns);
+                    void* const* buffers, Executor& executor, const Scratch& scratch, double work_ns,
+                    Recorder* recorder = nullptr);
 
 [[noreturn]] void throw_status(const StepInfo& info, const std::vector<std::string>& messages,
                                std::int32_t code);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'S', 'K',  'E',
                                         'X', 'E', '\r', '\n'};  // "\r\n" shows text-mode damage
-constexpr std::uint32_t kFormatVersion = 2;
+constexpr std::uint32_t kFormatVersion = 3;
 constexpr std::uint32_t kAbiVersion = 1;  // of PhaseFn and ExtentsFn
 constexpr std::size_t kAlignment = 64;    // of tensors' data in the file
 constexpr int kMaxNesting = 64;           // of branches and loops
@@ -264,6 +264,7 @@ void fields(A& a, Step& s) {
   fields(a, s.info.source);
   fields(a, s.info.flops);
   fields(a, s.info.bytes);
+  fields(a, s.info.way);
   auto kind = static_cast<std::uint8_t>(s.work.index());
   fields(a, kind);
   if constexpr (A::kReading) choose(s.work, kind);

@@ -45,6 +45,7 @@ struct StepInfo {
   std::string op;      // for errors: the op whose checks may fail
   std::string source;  // the user's line or module path
   Dim flops = 0, bytes = 0;
+  std::string way;  // that lowering took: "gemm", "map", ...
 };
 
 // Runs a kernel. `dims`: what Program::symbols stand for, in order. `args`: one value per parameter of the
