@@ -97,15 +97,10 @@ Contraction conv_of(const Node& n) {
       c.k.push_back(l == 'C' ? channels : dim_of(t.kernel, w.shape(), l));
     }
 
-  c.left = [=](Scope& s, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
-               Expr valid) {
+  // Where element k of window m begins, before padding is taken off and dilation divided out.
+  const auto position = [=](Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k) {
     std::vector<Expr> coords;
-    Expr inside = valid;
-    const auto require = [&](const Expr& e) {
-      if (e.int_value() != 1) inside = inside ? inside && e : e;
-    };
-    for (std::size_t i = 0; i < t.input.size(); ++i) {
-      const char l = t.input[i];
+    for (const char l : t.input) {
       if (l == 'N') {
         coords.push_back(m[rows.find('N')]);
       } else if (l == 'C') {
@@ -113,19 +108,48 @@ Contraction conv_of(const Node& n) {
         coords.push_back(batch.empty() ? own : batch[0] * expr_of(channels) + own);
       } else {
         const auto d = static_cast<std::size_t>(l - '0');
-        Expr at = m[rows.find(l)] * t.strides[d] + k[depth.find(l)] * t.kernel_dilation[d] - t.pad_low[d];
-        const Expr size = expr_of(x.shape()[i]);
-        if (t.input_dilation[d] != 1) {
-          require(mod(at, t.input_dilation[d]) == 0);
-          at = floordiv(at, t.input_dilation[d]);
-        }
-        require(at >= 0);
-        require(at < size);
-        coords.push_back(at);
+        coords.push_back(m[rows.find(l)] * t.strides[d] + k[depth.find(l)] * t.kernel_dilation[d]);
       }
+    }
+    return coords;
+  };
+  const auto element = [=](Scope& s, std::vector<Expr> coords, Expr inside) {
+    const auto require = [&](const Expr& e) {
+      if (e.int_value() != 1) inside = inside ? inside && e : e;
+    };
+    for (std::size_t i = 0; i < t.input.size(); ++i) {
+      if (t.input[i] == 'N' || t.input[i] == 'C') continue;
+      const auto d = static_cast<std::size_t>(t.input[i] - '0');
+      Expr at = coords[i] - t.pad_low[d];
+      if (t.input_dilation[d] != 1) {
+        require(mod(at, t.input_dilation[d]) == 0);
+        at = floordiv(at, t.input_dilation[d]);
+      }
+      require(at >= 0);
+      require(at < expr_of(x.shape()[i]));
+      coords[i] = at;
     }
     return guarded(s, x, coords, inside);
   };
+  c.left = [=](Scope& s, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
+               const Expr& valid) { return element(s, position(batch, m, k), valid); };
+  Bordered bordered{{},
+                    [=](Scope& s, Contraction::Coords at) {
+                      return element(s, std::vector<Expr>(at.begin(), at.end()), {});
+                    },
+                    position};
+  for (std::size_t i = 0; i < t.input.size(); ++i) {
+    const char l = t.input[i];
+    const Dim size = x.shape()[i];
+    if (l == 'N' || l == 'C') {
+      bordered.shape.push_back(size);
+    } else {
+      const auto d = static_cast<std::size_t>(l - '0');
+      bordered.shape.push_back((dim_of(t.output, out, l) - 1) * t.strides[d] +
+                               (dim_of(t.kernel, w.shape(), l) - 1) * t.kernel_dilation[d] + 1);
+    }
+  }
+  c.bordered = std::move(bordered);
   c.right = [=](Scope& s, Contraction::Coords batch, Contraction::Coords nn, Contraction::Coords k,
                 const Expr& valid) {
     std::vector<Expr> coords;

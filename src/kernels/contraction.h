@@ -3,11 +3,20 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "kernels/scope.h"
 
 namespace deepseek::kernels {
+
+// A convolution's input with its border of zeros written out, so that each window is there to read.
+struct Bordered {
+  using Coords = std::span<const Expr>;
+  std::vector<Dim> shape;
+  std::function<Expr(Scope&, Coords)> element;
+  std::function<std::vector<Expr>(Coords batch, Coords m, Coords k)> position;  // of an element of a window
+};
 
 struct Contraction {
   // Extents of the loops, outer to inner.
@@ -16,6 +25,7 @@ struct Contraction {
   // Element of the left operand; where `valid` (which may be empty) is false it is 0 and nothing is read.
   std::function<Expr(Scope&, Coords batch, Coords m, Coords k, Expr valid)> left;
   std::function<Expr(Scope&, Coords batch, Coords n, Coords k, Expr valid)> right;
+  std::optional<Bordered> bordered;  // the left operand as windows, where it is that
   // Coordinates of the result.
   std::function<std::vector<Expr>(Coords batch, Coords m, Coords n)> result;
 };

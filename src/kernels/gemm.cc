@@ -2,14 +2,15 @@
 //
 // The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed
 // once when it derives from constants). A task owns a block of rows and a group of panels. It reads the left
-// operand in place when that is a plain matrix, else packed through the prologue (which is where convolution gathers
-// its patches): by the task, or, where tasks share rows, in a phase before. Each tile of results goes through the
-// epilogue.
+// operand in place when that is a plain matrix or, where that costs less, as a convolution's windows (windows.h), else
+// packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
+// rows, in a phase before. Each tile of results goes through the epilogue.
 #include <algorithm>
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
 #include "kernels/register_tile.h"
+#include "kernels/windows.h"
 
 namespace deepseek::kernels {
 
@@ -20,8 +21,10 @@ namespace {
 constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
 constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
 constexpr std::int64_t kRowPadding = 16;  // keeps packed rows off the same cache sets
-constexpr std::int64_t kAliasingStride =
-    1024;  // elements: rows this far apart (or multiples) share cache sets
+// Elements: rows this far apart (or multiples) share cache sets.
+constexpr std::int64_t kAliasingStride = 1024;
+// What gathering an element of a packed row costs, in multiplies of a vector of columns.
+constexpr double kGatherCost = 2;
 
 Dim product_of(const std::vector<Dim>& dims) {
   Dim p = 1;
@@ -39,20 +42,23 @@ std::vector<Expr> exprs_of(const std::vector<Dim>& dims) {
 struct Blocking {
   std::int64_t mr, nr;   // the tile
   Expr tiles;            // rows of tiles in all
+  Expr tiles_per_run;    // of neighbouring rows that tiles do not cross
   Expr tiles_per_block;  // rows of tiles per task
   Expr row_blocks;
   Expr panels, panels_per_group, panel_groups;
 };
 
-Blocking block_for(const Dim& m, const Dim& n, const Dim& k, const Dim& batch, const TileShape& tile,
-                   const TargetInfo& target) {
+// `run`: rows that tiles do not cross, all m or what divides them.
+Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
+                   const TileShape& tile, const TargetInfo& target) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
-  b.mr = tile.any_rows ? tile_rows(m, tile.m) : tile.m;
+  b.mr = tile.any_rows ? tile_rows(run, tile.m) : tile.m;
   b.nr = tile.n;
   if (tile.any_rows && n.is_static())
     b.nr = std::min(tile.n, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
-  b.tiles = ceil_of(expr_of(m), b.mr);
+  b.tiles_per_run = ceil_of(expr_of(run), b.mr);
+  b.tiles = run == m ? b.tiles_per_run : expr_of(floordiv(m, run)) * b.tiles_per_run;
   b.panels = ceil_of(expr_of(n), b.nr);
   const std::int64_t depth = k.is_static() ? k.value() : 1024;
   const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * 4;
@@ -61,7 +67,7 @@ Blocking block_for(const Dim& m, const Dim& n, const Dim& k, const Dim& batch, c
   std::int64_t groups = 1;
   if (m.is_static() && n.is_static()) {
     const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
-    const std::int64_t tiles = at_least_one(ceil_of(m.value(), b.mr));
+    const std::int64_t tiles = at_least_one(*b.tiles.int_value());
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once
@@ -96,8 +102,10 @@ class GemmLowering {
         n_(product_of(c_.n)),
         k_(product_of(c_.k)),
         batch_(product_of(c_.batch)),
-        b_(block_for(m_, n_, k_, batch_, tile, context.target)),
-        gpu_(context.target.gpu_mapped) {}
+        gpu_(context.target.gpu_mapped),
+        windows_(choose_windows()),
+        run_(windows_ ? Dim(windows_->run) : m_),
+        b_(block_for(m_, run_, n_, k_, batch_, tile, context.target)) {}
 
   Lowered run() {
     Lowered result;
@@ -137,35 +145,68 @@ class GemmLowering {
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
   bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
 
-  // The row stride when the left operand can be read in place: one load, linear in row and depth.
-  std::optional<std::int64_t> plain_stride(Assembly& a, const Expr& batch, const Axis& row, const Axis& depth,
-                                           Buffer& buffer, Expr& base) {
-    if (!m_.is_static() || m_.value() < b_.mr || tile_.operands_in != Space::Global) return std::nullopt;
-    if (masks_rows() && m_.value() % b_.mr != 0) return std::nullopt;
+  // The left operand as a plain matrix in memory: element (r, k) of `batch` is buffer[base + r*stride + k].
+  struct Plain {
+    Buffer buffer;
+    Expr base;
+    std::int64_t stride;
+  };
+  std::optional<Plain> plain(Scope& scope, const Expr& batch) const {
+    if (!m_.is_static() || tile_.operands_in != Space::Global) return std::nullopt;
+    const Axis row = make_axis("m", expr_of(m_)), depth = make_axis("k", expr_of(k_));
     const Expr x =
-        c_.left(a.scope(), unflatten(batch, exprs_of(c_.batch)), unflatten(var(row.var), exprs_of(c_.m)),
+        c_.left(scope, unflatten(batch, exprs_of(c_.batch)), unflatten(var(row.var), exprs_of(c_.m)),
                 unflatten(var(depth.var), exprs_of(c_.k)), {});
     if (x.op() != Op::Load || x->args.size() != 1 || x.type() != tile_.operands) return std::nullopt;
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
     const std::int64_t stride = *by_row->int_value();
-    if (!masks_rows() && b_.mr > 8 && stride % kAliasingStride == 0) return std::nullopt;
+    if (aliases(stride)) return std::nullopt;
     const Var from[] = {row.var, depth.var};
     const Expr to[] = {0, 0};
-    buffer = x->buffer;
-    base = substitute(x->args[0], from, to);
-    return stride;
+    return Plain{x->buffer, substitute(x->args[0], from, to), stride};
+  }
+
+  bool aliases(std::int64_t stride) const {
+    return !masks_rows() && tile_.m > 8 && stride % kAliasingStride == 0;
+  }
+
+  // Windows, where tiles that do not cross their runs cost less than packing rows.
+  std::optional<Windows> choose_windows() const {
+    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != 1 || !tile_.any_rows || !m_.is_static() ||
+        !n_.is_static())
+      return std::nullopt;
+    Assembly a(g_);
+    if (plain(a.scope(), 0)) return std::nullopt;
+    const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
+    if (!w || aliases(w->row_step)) return std::nullopt;
+    const auto multiplies = [&](const Dim& run) {
+      const std::int64_t mr = tile_rows(run, tile_.m);
+      return static_cast<double>(m_.value() / run.value() * ceil_of(run.value(), mr) * (mr + 1));
+    };
+    const auto panels = static_cast<double>(ceil_of(n_.value(), tile_.n));
+    const double packed = multiplies(m_) * panels + kGatherCost * static_cast<double>(m_.value());
+    return multiplies(w->run) * panels <= packed ? w : std::nullopt;
   }
 
   struct Operand {  // element (r, c) of a block is buffer[base + r*stride + c]
     Buffer buffer;
     Expr base, stride;
-    bool from_any_row = false;  // of the left one: a tile may begin at any row
+    bool from_any_row = false;         // of the left one: a tile may begin at any row
+    std::vector<Windows::Step> depth;  // of the left one: not empty where columns step otherwise
   };
 
-  // Where a tile may begin at any row, the last one of M ends at M, overlapping the one before it: no row is masked.
+  // Where a tile may begin at any row, a run's last one ends with it, overlapping the one before: no row is masked.
   bool overlaps(const Operand& left) const {
-    return left.from_any_row && !masks_rows() && m_.is_static() && m_.value() >= b_.mr;
+    return left.from_any_row && !masks_rows() && run_.is_static() && run_.value() >= b_.mr;
+  }
+
+  Expr first_row_of(const Expr& tile, bool overlapping) const {
+    const auto within = [&](const Expr& t) {
+      return overlapping ? loops::min(t * b_.mr, Expr(run_.value() - b_.mr)) : t * b_.mr;
+    };
+    if (!windows_) return within(tile);
+    return floordiv(tile, b_.tiles_per_run) * windows_->run + within(mod(tile, b_.tiles_per_run));
   }
 
   // A rows x cols block of an operand: copied into a scratchpad first where the tile unit reads from there.
@@ -178,7 +219,7 @@ class GemmLowering {
     before.push_back(stmt(Alloc{pad}));
     step.push_back(stmt(CopyAsync{pad, 0, cols, x.buffer, x.base, x.stride, valid_rows, valid_cols, token}));
     waits.push_back(stmt(Wait{token}));
-    return {pad, 0, cols};
+    return {pad, 0, cols, false, {}};
   }
 
   bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == 1; }
@@ -216,8 +257,17 @@ class GemmLowering {
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", tile_.accumulator, b_.mr, b_.nr});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", tile_.operands, b_.mr, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", tile_.operands, tile_.k, b_.nr});
-    const Axis step = make_axis("k", ceil_of(expr_of(k_), tile_.k));
-    const Expr k = var(step.var) * tile_.k;
+    std::vector<Axis> steps;
+    Expr k = 0, column = 0;  // the depth, and where it is in the left operand
+    for (const Windows::Step& s : left.depth) {
+      steps.push_back(make_axis("k", s.extent));
+      k = k * s.extent + var(steps.back().var);
+      column = column + var(steps.back().var) * s.stride;
+    }
+    if (steps.empty()) {
+      steps.push_back(make_axis("k", ceil_of(expr_of(k_), tile_.k)));
+      k = column = var(steps.back().var) * tile_.k;
+    }
     const bool full_depth = k_.is_static() && k_.value() % tile_.k == 0;
     const Expr depth =
         full_depth || tile_.k == 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
@@ -226,15 +276,17 @@ class GemmLowering {
     if (prefetches())
       body.push_back(
           prefetch_panel(right.buffer, right.base + expr_of(k_) * b_.nr, expr_of(k_), b_.nr, k, tile_index));
-    const Operand l = staged({left.buffer, left.base + k, left.stride}, "a_pad", b_.mr, tile_.k, left_rows,
-                             depth, before, body, waits);
-    const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride}, "b_pad", tile_.k, b_.nr,
-                             depth, b_.nr, before, body, waits);
+    const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
+                             tile_.k, left_rows, depth, before, body, waits);
+    const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride, false, {}}, "b_pad",
+                             tile_.k, b_.nr, depth, b_.nr, before, body, waits);
     body.insert(body.end(), waits.begin(), waits.end());
     body.push_back(stmt(TileLoad{x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
     body.push_back(stmt(TileLoad{y, r.buffer, r.base, r.stride, 1, depth, b_.nr}));
     body.push_back(stmt(TileMma{c, x, y}));
-    const Stmt multiply = loop(step, LoopKind::Serial, block(std::move(body)));
+    Stmt multiply = block(std::move(body));
+    for (std::size_t i = steps.size(); i-- > 0;)
+      multiply = loop(steps[i], LoopKind::Serial, std::move(multiply));
 
     const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
     const std::vector<Expr> coords =
@@ -285,11 +337,13 @@ class GemmLowering {
   // task is a block of threads, or several groups of panels want the same rows).
   Operand left_operand(Assembly& a, const Expr& batch, const Expr& block_row, const Expr& row, const Expr& t,
                        std::vector<Stmt>& task) {
-    const Axis row_axis = make_axis("m", expr_of(m_)), depth_axis = make_axis("k", expr_of(k_));
-    Buffer buffer;
-    Expr base;
-    if (const auto stride = plain_stride(a, batch, row_axis, depth_axis, buffer, base))
-      return {buffer, base + row * *stride, *stride, true};
+    if (windows_) {
+      const WindowBuffer w = read_windows(a, c_, *windows_, tile_.operands);
+      const Expr base = w.base(unflatten(batch, exprs_of(c_.batch)), unflatten(row, exprs_of(c_.m)));
+      return {w.buffer, base, windows_->row_step, true, windows_->depth};
+    }
+    if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))
+      return {p->buffer, p->base + row * p->stride, p->stride, true, {}};
     a.scope().take_checks();
     const Expr stride = floordiv(expr_of(k_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
@@ -300,16 +354,17 @@ class GemmLowering {
       const std::vector<Axis> grid = {all, r};
       a.phase(parallel_over(grid, pack_row(a, rows, (var(all.var) * most + var(r.var)) * stride, var(all.var),
                                            v, var(r.var), {})));
-      return {rows, (batch * most + row) * stride, stride, true};
+      return {rows, (batch * most + row) * stride, stride, true, {}};
     }
     const Axis r = make_axis("r", b_.tiles_per_block * b_.mr);
     const Buffer rows =
         make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * b_.mr * stride);
-    const Expr valid = full_blocks() ? Expr() : var(v) < expr_of(m_);
+    const bool all_valid = full_blocks() && m_.value() % b_.mr == 0;
+    const Expr valid = all_valid ? Expr() : var(v) < expr_of(m_);
     task.push_back(stmt(Alloc{rows}));
     task.push_back(loop(r, LoopKind::Serial,
                         pack_row(a, rows, var(r.var) * stride, batch, v, block_row + var(r.var), valid)));
-    return {rows, t * (b_.mr * stride), stride};
+    return {rows, t * (b_.mr * stride), stride, false, {}};
   }
 
   bool shares_rows() const {
@@ -317,7 +372,8 @@ class GemmLowering {
   }
 
   bool full_blocks() const {
-    return m_.is_static() && m_.value() % (b_.mr * *b_.tiles_per_block.int_value()) == 0;
+    return b_.tiles.int_value() && b_.tiles_per_block.int_value() &&
+           *b_.tiles.int_value() % *b_.tiles_per_block.int_value() == 0;
   }
 
   Call multiply(const Type& packed) {
@@ -330,14 +386,16 @@ class GemmLowering {
     std::vector<Stmt> task;
     const Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
     const Operand right{a.temp(0, packed, Access::Read),
-                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr, b_.nr};
+                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr,
+                        b_.nr,
+                        false,
+                        {}};
     Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr, var(t.var));
-    const Expr begin = block_row + var(t.var) * b_.mr;
-    if (!full_blocks()) one = stmt(If{begin < expr_of(m_), std::move(one), nullptr});
+    const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
+    if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
     if (!(b_.panel_groups.int_value() == 1))
       one = stmt(If{var(panel_index) < b_.panels, std::move(one), nullptr});
-    const Stmt row_let =
-        stmt(Let{first_row, overlaps(left) ? loops::min(begin, Expr(m_.value() - b_.mr)) : begin});
+    const Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
     const Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
     // A panel stays in cache while the block's tiles go by; a GPU's threads each take a row of tiles.
     task.push_back(
@@ -354,8 +412,10 @@ class GemmLowering {
   const TileShape& tile_;
   Contraction c_;
   Dim m_, n_, k_, batch_;
-  Blocking b_;
   bool gpu_;
+  std::optional<Windows> windows_;
+  Dim run_;
+  Blocking b_;
 };
 
 }  // namespace
