@@ -31,7 +31,9 @@ def compile(
     `target`: a preference, "auto", "cpu", "gpu", "npu" or "interpreter" (the reference); where this machine
     lacks it there is one warning that names what is used instead, or an Error when `strict`.
     `threads`: default OMP_NUM_THREADS, else what affinity mask and cgroup allow.
-    `precision`: "fp32" gives fp32's results; "bf16", "int8" and "auto" trade precision for speed.
+    `precision`: "fp32" gives fp32's results. "bf16": float32 matmuls and convolutions round their operands to
+    bfloat16 where that is faster, and sum in float32; `explain()` says which do. What the target cannot do is
+    said in a warning and runs in fp32.
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
     `isa` caps the instruction set ("avx2"); `disable` leaves out passes and ways by name.
     `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them.

@@ -11,15 +11,19 @@
 namespace deepseek {
 namespace {
 
-// Lower precision is an offer to the compiler, which so far takes it nowhere: results are fp32's, and it says so.
-void check_precision(const std::string& precision, CompileReport& said) {
+// What contractions may run in; less than fp32 is an offer that a target without such a unit does not take.
+kernels::Precision precision_on(const TargetInfo& target, const std::string& wanted, CompileReport& said) {
   constexpr std::string_view kKnown[] = {"fp32", "bf16", "int8", "auto"};
-  if (std::find(std::begin(kKnown), std::end(kKnown), precision) == std::end(kKnown))
+  if (std::find(std::begin(kKnown), std::end(kKnown), wanted) == std::end(kKnown))
     throw Error(Code::InvalidArgument, "compile", "", "precision 'fp32', 'bf16', 'int8' or 'auto'",
-                "'" + precision + "'");
-  if (precision == "bf16" || precision == "int8")
-    said.warnings.push_back("precision '" + precision +
-                            "' is not used on this target: 'fp32' is used instead");
+                "'" + wanted + "'");
+  if (wanted == "fp32" || wanted == "auto") return kernels::Precision::Fp32;
+  const bool has_bf16 = std::any_of(target.tiles.begin(), target.tiles.end(),
+                                    [](const TileShape& t) { return t.operands == DType::BF16; });
+  if (wanted == "bf16" && has_bf16) return kernels::Precision::Bf16;
+  said.warnings.push_back("precision '" + wanted + "' is not used on " + target.name + " (" + target.isa +
+                          "): 'fp32' is used instead");
+  return kernels::Precision::Fp32;
 }
 
 }  // namespace
@@ -27,7 +31,6 @@ void check_precision(const std::string& precision, CompileReport& said) {
 Executable compile(const Graph& graph, const CompileOptions& options, CompileReport* report) {
   CompileReport own;
   CompileReport& said = report ? *report : own;
-  check_precision(options.precision, said);
   const std::shared_ptr<Target> target = find_target(options.target, options.isa);
   std::shared_ptr<Target> used = target;
   if (!target) {
@@ -38,13 +41,15 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
     said.warnings.push_back("target '" + options.target + "' is not on this machine: 'cpu' is used instead");
   }
   said.target = used->info().name;
+  const kernels::Precision precision = precision_on(used->info(), options.precision, said);
   const PassOptions passes{options.disable};
   const Graph ready = run_pipeline(graph, passes);
   return lower(ready, *used,
                {.disabled = options.disable,
                 .fuse = passes.allows("form_groups"),
                 .freeze = options.freeze,
-                .threads = options.threads});
+                .threads = options.threads,
+                .precision = precision});
 }
 
 }  // namespace deepseek

@@ -1,9 +1,10 @@
 // The matrix product: every matmul and convolution that a target's tiles can take.
 //
 // The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed
-// once when it derives from constants). A task owns a block of rows and a group of panels. It reads the left
-// operand in place when that is a plain matrix or, where that costs less, as a convolution's windows (windows.h), else
-// packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
+// once when it derives from constants); where the tile multiplies groups of neighbours, [batch][panel][k/G][NR][G], the
+// depth padded with zeros to whole tiles on both sides. A task owns a block of rows and a group of panels. It reads the
+// left operand in place when that is a plain matrix or, where that costs less, as a convolution's windows (windows.h),
+// else packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
 // rows, in a phase before. Each tile of results goes through the epilogue.
 #include <algorithm>
 
@@ -61,7 +62,7 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   b.tiles = run == m ? b.tiles_per_run : expr_of(floordiv(m, run)) * b.tiles_per_run;
   b.panels = ceil_of(expr_of(n), b.nr);
   const std::int64_t depth = k.is_static() ? k.value() : 1024;
-  const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * 4;
+  const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * bits(tile.operands) / 8;
   std::int64_t per_block =
       target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
   std::int64_t groups = 1;
@@ -101,6 +102,7 @@ class GemmLowering {
         m_(product_of(c_.m)),
         n_(product_of(c_.n)),
         k_(product_of(c_.k)),
+        padded_(tile.group == 1 ? k_ : ceildiv(k_, tile.k) * tile.k),
         batch_(product_of(c_.batch)),
         gpu_(context.target.gpu_mapped),
         windows_(choose_windows()),
@@ -110,8 +112,9 @@ class GemmLowering {
   Lowered run() {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
-    result.temps = {Type{tile_.operands, {batch_ * panels * k_ * b_.nr}}};
-    result.calls = {pack(result.temps[0]), multiply(result.temps[0])};
+    result.temps = {Type{tile_.operands, {batch_ * panels * padded_ * b_.nr}}};
+    result.calls = {tile_.group == 1 ? pack(result.temps[0]) : pack_groups(panels),
+                    multiply(result.temps[0])};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
     result.calls[1].flops = batch_ * m_ * n_ * k_ * 2;
     result.way = "gemm";
@@ -142,6 +145,37 @@ class GemmLowering {
     return a.finish("pack_" + g_.name());
   }
 
+  // A group of rows fills a word of 32 bits, which is what is stored.
+  Call pack_groups(const Dim& panels) {
+    Assembly a(g_);
+    const Axis batch = make_axis("b", expr_of(batch_)), panel = make_axis("panel", b_.panels),
+               group = make_axis("k", floordiv(expr_of(padded_), tile_.group)), lane = make_axis("j", b_.nr);
+    const Expr column = var(panel.var) * b_.nr + var(lane.var);
+    const bool all_columns = n_.is_static() && n_.value() % b_.nr == 0;
+    const DType element = tile_.group == 2 ? DType::U16 : DType::U8;
+    Expr word;
+    for (std::int64_t r = 0; r < tile_.group; ++r) {
+      const Expr row = var(group.var) * tile_.group + r;
+      Expr valid = all_columns ? Expr() : column < expr_of(n_);
+      if (!(padded_ == k_)) valid = valid ? valid && row < expr_of(k_) : row < expr_of(k_);
+      const Expr value = c_.right(a.scope(), unflatten(var(batch.var), exprs_of(c_.batch)),
+                                  unflatten(column, exprs_of(c_.n)), unflatten(row, exprs_of(c_.k)), valid);
+      const Expr part = make(Op::Shl, {cast(DType::U32, bitcast(element, cast(tile_.operands, value))),
+                                       constant(DType::U32, r * bits(element))});
+      word = word ? make(Op::Or, {word, part}) : part;
+    }
+    const Dim words = batch_ * panels * floordiv(padded_, tile_.group) * b_.nr;
+    const Buffer out = a.temp(0, Type{DType::U32, {words}}, Access::Write);
+    const Expr index =
+        ((var(batch.var) * b_.panels + var(panel.var)) * group.extent + var(group.var)) * b_.nr +
+        var(lane.var);
+    std::vector<Stmt> body = a.scope().take_checks();
+    body.push_back(stmt(Store{out, index, word, {}}));
+    const std::vector<Axis> axes = {batch, panel, group};
+    a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
+    return a.finish("pack_" + g_.name());
+  }
+
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
   bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
 
@@ -152,7 +186,7 @@ class GemmLowering {
     std::int64_t stride;
   };
   std::optional<Plain> plain(Scope& scope, const Expr& batch) const {
-    if (!m_.is_static() || tile_.operands_in != Space::Global) return std::nullopt;
+    if (!m_.is_static() || !(padded_ == k_) || tile_.operands_in != Space::Global) return std::nullopt;
     const Axis row = make_axis("m", expr_of(m_)), depth = make_axis("k", expr_of(k_));
     const Expr x =
         c_.left(scope, unflatten(batch, exprs_of(c_.batch)), unflatten(var(row.var), exprs_of(c_.m)),
@@ -222,7 +256,7 @@ class GemmLowering {
     return {pad, 0, cols, false, {}};
   }
 
-  bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == 1; }
+  bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == tile_.group; }
 
   // What the epilogue reads for a tile, such as a residual, asked for before the tile is multiplied.
   std::vector<Stmt> epilogue_lines(const Stmt& stores, const Var& i, const Var& j) const {
@@ -265,24 +299,26 @@ class GemmLowering {
       column = column + var(steps.back().var) * s.stride;
     }
     if (steps.empty()) {
-      steps.push_back(make_axis("k", ceil_of(expr_of(k_), tile_.k)));
+      steps.push_back(make_axis("k", ceil_of(expr_of(padded_), tile_.k)));
       k = column = var(steps.back().var) * tile_.k;
     }
-    const bool full_depth = k_.is_static() && k_.value() % tile_.k == 0;
+    const bool full_depth = tile_.k == tile_.group || (k_.is_static() && k_.value() % tile_.k == 0);
     const Expr depth =
-        full_depth || tile_.k == 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
+        full_depth || tile_.group > 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
     const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
+    const std::int64_t group = tile_.group;
     std::vector<Stmt> before, body, waits;
     if (prefetches())
-      body.push_back(
-          prefetch_panel(right.buffer, right.base + expr_of(k_) * b_.nr, expr_of(k_), b_.nr, k, tile_index));
+      body.push_back(prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
+                                    floordiv(expr_of(padded_), group), b_.nr * group, floordiv(k, group),
+                                    tile_index));
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
                              tile_.k, left_rows, depth, before, body, waits);
     const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride, false, {}}, "b_pad",
                              tile_.k, b_.nr, depth, b_.nr, before, body, waits);
     body.insert(body.end(), waits.begin(), waits.end());
     body.push_back(stmt(TileLoad{x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
-    body.push_back(stmt(TileLoad{y, r.buffer, r.base, r.stride, 1, depth, b_.nr}));
+    body.push_back(stmt(TileLoad{y, r.buffer, r.base, r.stride * group, group, depth, b_.nr, group}));
     body.push_back(stmt(TileMma{c, x, y}));
     Stmt multiply = block(std::move(body));
     for (std::size_t i = steps.size(); i-- > 0;)
@@ -330,6 +366,12 @@ class GemmLowering {
     for (std::size_t i = depth.size(); i-- > 0;)
       s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
     stmts.push_back(split_on_predicates(s, true));
+    if (!(padded_ == k_)) {
+      const Axis rest = make_axis("z", expr_of(padded_) - expr_of(k_));
+      stmts.push_back(
+          loop(rest, LoopKind::Serial,
+               stmt(Store{to, position + expr_of(k_) + var(rest.var), zero(tile_.operands), {}})));
+    }
     return block(std::move(stmts));
   }
 
@@ -345,7 +387,7 @@ class GemmLowering {
     if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))
       return {p->buffer, p->base + row * p->stride, p->stride, true, {}};
     a.scope().take_checks();
-    const Expr stride = floordiv(expr_of(k_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
+    const Expr stride = floordiv(expr_of(padded_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
     if (gpu_ || shares_rows()) {
       const Axis all = make_axis("b", expr_of(batch_)), r = make_axis("r", expr_of(m_));
@@ -386,7 +428,7 @@ class GemmLowering {
     std::vector<Stmt> task;
     const Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
     const Operand right{a.temp(0, packed, Access::Read),
-                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(k_) * b_.nr,
+                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(padded_) * b_.nr,
                         b_.nr,
                         false,
                         {}};
@@ -411,20 +453,36 @@ class GemmLowering {
   const Group& g_;
   const TileShape& tile_;
   Contraction c_;
-  Dim m_, n_, k_, batch_;
+  Dim m_, n_, k_;
+  Dim padded_;  // k_ as the operands are packed
+  Dim batch_;
   bool gpu_;
   std::optional<Windows> windows_;
   Dim run_;
   Blocking b_;
 };
 
+// The type that the operands are multiplied in. Products of few columns are no faster in less precision.
+DType operand_type(const Node& n, const LoweringContext& context) {
+  const DType type = n.in(0).dtype();
+  if (type != DType::F32 || context.precision != Precision::Bf16) return type;
+  const Dim columns = product_of(contraction_of(n).n);
+  const bool few = columns.is_static() && columns.value() < context.target.vector_bytes / 4;
+  return few ? DType::F32 : DType::BF16;
+}
+
 }  // namespace
 
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context) {
   if (group.kind != GroupKind::Contraction) return std::nullopt;
-  const DType type = compute_type(group.anchor->in(0).dtype());
-  for (const TileShape& tile : context.target.tiles)
-    if (tile.operands == type) return GemmLowering(group, tile, context).run();
+  const DType type = operand_type(*group.anchor, context);
+  for (const DType operands : {type, compute_type(type)})
+    for (const TileShape& tile : context.target.tiles)
+      if (tile.operands == operands) {
+        Lowered lowered = GemmLowering(group, tile, context).run();
+        lowered.way += precision_note(context.precision, operands);
+        return lowered;
+      }
   return std::nullopt;
 }
 

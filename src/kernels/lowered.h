@@ -37,12 +37,18 @@ struct Lowered {
   std::string way;  // which way was taken: "gemm", "map", ...
 };
 
+// What fp32 contractions may be computed in; sums, and everything else, stay in fp32.
+enum class Precision : std::uint8_t { Fp32, Bf16 };
+// Says what a contraction runs in, behind the name of its way, where the user asked for less than fp32.
+std::string precision_note(Precision asked, DType operands);
+
 struct LoweringContext {
   const TargetInfo& target;
   // Names of ways to leave out.
   std::span<const std::string> disabled;
   // Nodes whose results are known before a run: what a way makes of them costs nothing later.
   const std::set<const Node*>& fixed;
+  Precision precision = Precision::Fp32;
   bool allows(std::string_view way) const;
 };
 

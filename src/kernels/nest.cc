@@ -235,7 +235,7 @@ Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f) {
           return stmt(TileFill{x.tile, ex(x.value)});
         } else if constexpr (std::is_same_v<T, TileLoad>) {
           return stmt(TileLoad{x.tile, x.buffer, ex(x.base), ex(x.row_stride), ex(x.col_stride),
-                               ex(x.valid_rows), ex(x.valid_cols)});
+                               ex(x.valid_rows), ex(x.valid_cols), x.group});
         } else if constexpr (std::is_same_v<T, TileMap>) {
           return stmt(TileMap{x.tile, x.i, x.j, x.x, ex(x.value)});
         } else if constexpr (std::is_same_v<T, TileStore>) {

@@ -20,6 +20,10 @@ constexpr Way kWays[] = {
 
 std::span<const Way> ways() { return kWays; }
 
+std::string precision_note(Precision asked, DType operands) {
+  return asked == Precision::Fp32 ? "" : " in " + std::string(name(operands));
+}
+
 bool LoweringContext::allows(std::string_view way) const {
   return std::find(disabled.begin(), disabled.end(), way) == disabled.end();
 }

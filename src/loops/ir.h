@@ -250,11 +250,13 @@ struct TileFill {
   Tile tile;
   Expr value;
 };
-// tile[i][j] = buffer[base + i*row_stride + j*col_stride] for i < valid_rows, j < valid_cols, else 0.
+// tile[i][j] = buffer[base + (i/group)*row_stride + j*col_stride + i%group] for i < valid_rows, j < valid_cols, else 0:
+// `group` rows may lie interleaved, as matrix units that multiply pairs or quads want their right operand.
 struct TileLoad {
   Tile tile;
   Buffer buffer;
   Expr base, row_stride, col_stride, valid_rows, valid_cols;
+  std::int64_t group = 1;
 };
 // c += a * b with a: c.rows x k, b: k x c.cols, k = a.cols = b.rows; accumulates in c's type.
 struct TileMma {

@@ -608,6 +608,7 @@ class Parser {
     expect(",");
     l.valid_cols = index();
     expect("]");
+    if (accept("by")) l.group = integer();
     return stmt(std::move(l));
   }
   Var element(const Tile& t) {

@@ -344,7 +344,8 @@ class Printer {
   void print(const TileFill& x) { line("fill " + ref(x.tile) + " = " + expr(x.value)); }
   void print(const TileLoad& x) {
     line("load " + ref(x.tile) + " = " + ref(x.buffer) + "[" + expr(x.base) + "; " + expr(x.row_stride) +
-         ", " + expr(x.col_stride) + "; " + expr(x.valid_rows) + ", " + expr(x.valid_cols) + "]");
+         ", " + expr(x.col_stride) + "; " + expr(x.valid_rows) + ", " + expr(x.valid_cols) + "]" +
+         (x.group == 1 ? "" : " by " + std::to_string(x.group)));
   }
   void print(const TileMma& x) { line("mma " + ref(x.c) + " += " + ref(x.a) + " * " + ref(x.b)); }
   void print(const TileMap& x) {

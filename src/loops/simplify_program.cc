@@ -285,7 +285,7 @@ class Simplifier {
   Stmt again(const TileFill& x) { return stmt(TileFill{of(x.tile), rebuilt(x.value)}); }
   Stmt again(const TileLoad& x) {
     return stmt(TileLoad{of(x.tile), of(x.buffer), rebuilt(x.base), rebuilt(x.row_stride),
-                         rebuilt(x.col_stride), rebuilt(x.valid_rows), rebuilt(x.valid_cols)});
+                         rebuilt(x.col_stride), rebuilt(x.valid_rows), rebuilt(x.valid_cols), x.group});
   }
   Stmt again(const TileMma& x) { return stmt(TileMma{of(x.c), of(x.a), of(x.b)}); }
   Var coordinate(const Var& v, const Expr& extent) {

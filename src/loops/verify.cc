@@ -387,6 +387,8 @@ class Verifier {
       broken("a tile of " + text(x.buffer->dtype), x.tile->name + ": " + text(x.tile->dtype));
     for (const Expr* e : {&x.base, &x.row_stride, &x.col_stride, &x.valid_rows, &x.valid_cols})
       index(*e, "load " + x.tile->name);
+    if (x.group < 1 || x.tile->rows % x.group != 0)
+      broken("groups that divide the rows of " + x.tile->name, std::to_string(x.group));
   }
   void rule(const TileMma& x) {
     collective("tile operation");

@@ -35,7 +35,7 @@ class Lowering {
 
     const std::vector<Group> groups = form_groups(graph_, options_.fuse);
     const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
-    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed};
+    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed, options_.precision};
     std::vector<Lowered> lowered(groups.size());
     const auto lower_at = [&](std::size_t i) {
       if (groups[i].kind == GroupKind::Control) return;

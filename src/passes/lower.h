@@ -6,6 +6,7 @@
 
 #include "deepseek/executable.h"
 #include "deepseek/graph.h"
+#include "kernels/lowered.h"
 #include "targets/target.h"
 
 namespace deepseek {
@@ -15,6 +16,7 @@ struct LowerOptions {
   bool fuse = true;
   bool freeze = true;  // keep what derives from parameters
   int threads = 0;
+  kernels::Precision precision = kernels::Precision::Fp32;
 };
 
 // Throws Error that names the op and its source.

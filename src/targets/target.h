@@ -19,6 +19,7 @@ struct TileShape {
   std::int64_t m, n, k;
   bool any_rows = false;  // any number of rows up to m, and any n that is a multiple of the lanes up to n
   loops::Space operands_in = loops::Space::Global;  // where TileLoad may read from
+  std::int64_t group = 1;  // rows of b that lie interleaved, as in TileLoad; divides k
 };
 
 struct TargetInfo {

@@ -26,10 +26,12 @@ def dtype_of(x: Array) -> str:
     return str(x.dtype)
 
 
-def compile_and_run(graph: ds.Graph, target: str, feed: dict[str, Array], side: str) -> dict[str, Any]:
+def compile_and_run(
+    graph: ds.Graph, target: str, feed: dict[str, Array], side: str, precision: str = "fp32"
+) -> dict[str, Any]:
     """Runs with every buffer between guard pages: inputs, results, constants, temporaries and scratch."""
     set_guard(side)
-    compiled = ds.compile(graph, **TARGETS[target])
+    compiled = ds.compile(graph, **TARGETS[target], precision=precision)
     if target == "interpreter":  # gets the arrays as they are, strided ones too
         return compiled.run(feed)
     return compiled.run({name: ds.Tensor(to_array(x, dtype_of(x), copy=True)) for name, x in feed.items()})
@@ -54,14 +56,21 @@ def build(op: str, case: Case, symbolic: bool) -> tuple[ds.Graph, list[Any], dic
     return graph, values, feed
 
 
-def run(op: str, case: Case, target: str, symbolic: bool = False, side: str = "end") -> list[Array]:
+def run(
+    op: str,
+    case: Case,
+    target: str,
+    symbolic: bool = False,
+    side: str = "end",
+    precision: str = "fp32",
+) -> list[Array]:
     graph, values, feed = build(op, case, symbolic)
     outputs = graph.op(op, values, case.attrs | (case.symbolic_attrs if symbolic else {}))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for i, value in enumerate(outputs):
         graph.output(f"y{i}", value)
     graph.verify()
-    got = compile_and_run(graph, target, feed, side)
+    got = compile_and_run(graph, target, feed, side, precision)
     return [got[f"y{i}"] for i in range(len(outputs))]
 
 

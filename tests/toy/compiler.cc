@@ -197,6 +197,7 @@ class Compiler {
   void emit(const TileFill& x) { put(Opcode::TileFill, tiles_.at(x.tile.get()), {value(x.value)}); }
   void emit(const TileLoad& x) {
     if (x.buffer->space != Space::Shared) refuse("tiles loaded from the scratchpad", x.buffer->name);
+    if (x.group != 1) refuse("rows that lie one after another", x.tile->name);
     put(Opcode::TileLoad, tiles_.at(x.tile.get()),
         {value(x.base), value(x.row_stride), value(x.col_stride), value(x.valid_rows), value(x.valid_cols)})
         .memory = buffers_.at(x.buffer.get());

@@ -3,10 +3,12 @@
 
 #include <random>
 
+#include "loops/convert.h"
 #include "support/gemm_program.h"
 #include "support/run_kernel.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
+#include "targets/llvm/object.h"
 
 namespace deepseek {
 namespace {
@@ -70,6 +72,59 @@ TEST_P(LlvmTile, OtherShapesAndTypesOfTilesCompileToo) {
   expect_gemm<float, float>(*target_, {33, 18, 40}, 16, 16, DType::F32, DType::F32, 16);
   expect_gemm<std::int8_t, std::int32_t>(*target_, {13, 40, 19}, 4, 16, DType::I8, DType::I32, 4);
   expect_gemm<double, double>(*target_, {9, 20, 11}, 4, 16, DType::F64, DType::F64, 1);
+}
+
+struct Bf16 {
+  explicit Bf16(int digit) : bits(loops::float_to_bf16(static_cast<float>(digit))) {}
+  operator float() const { return loops::bf16_to_float(bits); }  // NOLINT: a number
+  std::uint16_t bits;
+};
+
+template <class Left, class Right, class Acc>
+void expect_gemm_of_groups(Target& target, const GemmShape& s, std::int64_t rows, std::int64_t cols,
+                           const loops::Program& p, std::int64_t group) {
+  std::mt19937 random(static_cast<unsigned>(s.m * 10007 + s.n * 101 + s.k + rows + cols));
+  std::uniform_int_distribution<int> any(-8, 8), positive(0, 8);
+  std::vector<Left> a;
+  std::vector<Right> b(static_cast<std::size_t>((s.k + group - 1) / group * group * s.n), Right(0));
+  for (std::int64_t i = 0; i < s.m * s.k; ++i) a.push_back(Left(positive(random)));
+  const auto at = [&](std::int64_t k, std::int64_t n) -> Right& {
+    return b[static_cast<std::size_t>((k / group * s.n + n) * group + k % group)];
+  };
+  for (std::int64_t k = 0; k < s.k; ++k)
+    for (std::int64_t n = 0; n < s.n; ++n) at(k, n) = Right(any(random));
+  const std::vector<Acc> bias(static_cast<std::size_t>(s.n), Acc{3}), y(static_cast<std::size_t>(s.m * s.n));
+  const auto kernel = target.compile({&p, 1})[0];
+  const auto run =
+      run_kernel(*kernel, p, {bytes_of(a), bytes_of(b), bytes_of(bias), bytes_of(y)}, {}, Guard::End, 3);
+  const auto got = run.template values<Acc>(3);
+  for (std::int64_t i = 0; i < s.m; ++i)
+    for (std::int64_t j = 0; j < s.n; ++j) {
+      Acc sum{3};
+      for (std::int64_t k = 0; k < s.k; ++k)
+        sum += static_cast<Acc>(a[static_cast<std::size_t>(i * s.k + k)]) * static_cast<Acc>(at(k, j));
+      ASSERT_EQ(got[static_cast<std::size_t>(i * s.n + j)], std::max(sum, Acc{0}))
+          << i << ", " << j << " of " << s.m << "x" << s.n << "x" << s.k;
+    }
+}
+
+TEST_P(LlvmTile, PairsAndQuadsOfNeighboursMultiply) {
+  const codegen::Machine machine = cpu_isa(GetParam()).machine;
+  const std::int64_t lanes = machine.lanes;
+  for (const GemmShape& s : {GemmShape{8, 2 * lanes, 16}, GemmShape{12, 4 * lanes, 36}, GemmShape{5, 20, 7},
+                             GemmShape{1, 1, 1}, GemmShape{9, 3 * lanes, 33}}) {
+    const loops::Program pairs =
+        gemm_program(s, 4, 2 * lanes, DType::BF16, DType::F32, 2, testing::Interleaved{DType::BF16, 2});
+    const loops::Program quads =
+        gemm_program(s, 4, 2 * lanes, DType::U8, DType::I32, 4, testing::Interleaved{DType::I8, 4});
+    expect_gemm_of_groups<Bf16, Bf16, float>(*target_, s, 4, 2 * lanes, pairs, 2);
+    expect_gemm_of_groups<std::uint8_t, std::int8_t, std::int32_t>(*target_, s, 4, 2 * lanes, quads, 4);
+    if (s.m % 4 != 0 || s.n % (2 * lanes) != 0) continue;
+    EXPECT_EQ(codegen::compile_assembly(pairs, machine).find("dpbf16ps") != std::string::npos,
+              machine.dot_bf16);
+    EXPECT_EQ(codegen::compile_assembly(quads, machine).find("dpbusd") != std::string::npos,
+              machine.dot_int8);
+  }
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ const char* const kPrograms[] = {
     "  fill tc = 0.0f\n"
     "  load ta = a[0; 8, 1; 4, 8]\n"
     "  load tb = a[0; 4, 1; 8, 4]\n"
+    "  load tb = a[0; 8, 2; 8, 4] by 2\n"
     "  mma tc += ta * tb\n"
     "  map tc[i, j] as e = e * float32(i + j)\n"
     "  store tc[i_1 < 4, j_1 < 4] as e_1 {\n"

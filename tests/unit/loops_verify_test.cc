@@ -207,6 +207,8 @@ TEST(Verify, Tiles) {
   breaks(a.program(stmt(TileAlloc{tile("z", DType::F32, 0, 1)})), "a tile of at least one element");
   breaks(a.program(block({declare, stmt(TileFill{c, Expr(1)})})), "float32 in fill c");
   breaks(a.program(block({declare, stmt(TileLoad{c, a.state, 0, 1, 1, 1, 1})})), "a tile of int64");
+  holds(a.program(block({declare, stmt(TileLoad{c, a.x, 0, 1, 1, 1, 1, 2})})));
+  breaks(a.program(block({declare, stmt(TileLoad{c, a.x, 0, 1, 1, 1, 1, 3})})), "groups that divide");
   breaks(a.program(loop(a.j, 4, LoopKind::Vector, stmt(TileAlloc{c}))), "no tile in a vector loop");
   const Var i = loop_var("ti", 4), j = loop_var("tj", 2), x = make_var("tx", DType::F32),
             wrong = make_var("w", DType::F64);

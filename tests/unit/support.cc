@@ -49,9 +49,11 @@ const std::vector<NamedTarget>& every_target_and_toy() {
 
 std::string target_name(const ::testing::TestParamInfo<NamedTarget>& info) { return info.param.name; }
 
-Executable compile_for(const Graph& g, Target& target, const std::vector<std::string>& disabled) {
+Executable compile_for(const Graph& g, Target& target, const std::vector<std::string>& disabled,
+                       kernels::Precision precision) {
   const PassOptions passes{disabled};
-  return lower(run_pipeline(g, passes), target, {.disabled = disabled, .fuse = passes.allows("form_groups")});
+  return lower(run_pipeline(g, passes), target,
+               {.disabled = disabled, .fuse = passes.allows("form_groups"), .precision = precision});
 }
 
 NamedTensors reference(const Graph& g, const NamedTensors& inputs) {

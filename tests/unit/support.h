@@ -10,6 +10,7 @@
 
 #include "deepseek/executable.h"
 #include "deepseek/graph.h"
+#include "kernels/lowered.h"
 #include "targets/target.h"
 
 namespace deepseek::testing {
@@ -31,7 +32,8 @@ const std::vector<NamedTarget>& every_target_and_toy();
 // For INSTANTIATE_TEST_SUITE_P.
 std::string target_name(const ::testing::TestParamInfo<NamedTarget>& info);
 
-Executable compile_for(const Graph& g, Target& target, const std::vector<std::string>& disabled = {});
+Executable compile_for(const Graph& g, Target& target, const std::vector<std::string>& disabled = {},
+                       kernels::Precision precision = kernels::Precision::Fp32);
 // The definitions alone in the plain interpreter: no fusion, no rule, no way but the last.
 NamedTensors reference(const Graph& g, const NamedTensors& inputs);
 // max |got - want| <= tolerance * max |want|, and the same dtype and dims.

@@ -10,7 +10,7 @@ namespace deepseek {
 
 // For this machine's best instruction set, or the one that DEEPSEEK_CPU_ISA names. One per process.
 std::shared_ptr<Target> cpu_target();
-// "avx512", "avx2" or "neon". Throws Error{Unsupported} when this machine lacks it.
+// A name of isa.h. Throws Error{Unsupported} when this machine lacks it.
 std::shared_ptr<Target> cpu_target(std::string_view isa);
 
 }  // namespace deepseek

@@ -5,6 +5,7 @@
 #include <llvm/TargetParser/Triple.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -22,6 +23,12 @@ struct Row {
   std::vector<std::string_view> features;
   // Register tiles (rows, columns) that leave room for a row of operands and a broadcast, best first.
   std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
+  // Features beyond those of `cpu`.
+  std::vector<std::string_view> more = {};
+
+  bool has(std::string_view feature) const {
+    return std::find(more.begin(), more.end(), feature) != more.end();
+  }
 };
 
 constexpr int kNoMasks = 64 + 1;
@@ -29,6 +36,15 @@ constexpr int kNoMasks = 64 + 1;
 // Best first.
 const std::vector<Row>& rows() {
   static const std::vector<Row> table = {
+      {"avx512_bf16",
+       "x86_64",
+       "x86-64-v4",
+       512,
+       8,
+       {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi", "bmi2",
+        "lzcnt", "movbe"},
+       {{14, 32}, {6, 64}, {8, 48}},
+       {"avx512bf16", "avx512vnni"}},
       {"avx512",
        "x86_64",
        "x86-64-v4",
@@ -59,12 +75,13 @@ std::string host_arch() { return llvm::Triple(llvm::sys::getProcessTriple()).get
 
 bool host_has(const Row& row) {
   if (row.arch != host_arch()) return false;
-  const auto features = llvm::sys::getHostCPUFeatures();
-  for (const std::string_view f : row.features) {
-    const auto it = features.find(llvm::StringRef(f.data(), f.size()));
-    if (it == features.end() || !it->second) return false;
-  }
-  return true;
+  const auto host = llvm::sys::getHostCPUFeatures();
+  const auto there = [&](std::string_view f) {
+    const auto it = host.find(llvm::StringRef(f.data(), f.size()));
+    return it != host.end() && it->second;
+  };
+  return std::all_of(row.features.begin(), row.features.end(), there) &&
+         std::all_of(row.more.begin(), row.more.end(), there);
 }
 
 std::int64_t cache_bytes(int name, std::int64_t otherwise) {
@@ -92,6 +109,9 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2);
   for (const auto& [m, n] : row->tiles)
     isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
+  if (row->has("avx512bf16"))
+    for (const auto& [m, n] : row->tiles)
+      isa.info.tiles.push_back({DType::BF16, DType::F32, m, n, 2, true, loops::Space::Global, 2});
   isa.machine.isa = row->name;
   isa.machine.triple = row->arch == host_arch() ? llvm::sys::getProcessTriple()
                                                 : std::string(row->arch) + "-unknown-linux-gnu";
@@ -99,8 +119,14 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.machine.lanes = row->vector_bits / 32;
   isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
   isa.machine.masked_bits = row->masked_bits;
+  isa.machine.dot_bf16 = row->has("avx512bf16");
+  isa.machine.dot_int8 = row->has("avx512vnni");
   for (const std::string_view f : row->features)
     isa.features += (isa.features.empty() ? "" : ",") + std::string(f);
+  for (const std::string_view f : row->more) {
+    isa.features += "," + std::string(f);
+    isa.machine.features += (isa.machine.features.empty() ? "+" : ",+") + std::string(f);
+  }
   return isa;
 }
 

@@ -10,7 +10,8 @@ InterpreterTarget::InterpreterTarget(InterpreterTargetOptions options) : options
     info_.vector_bytes = 4;                                                         // a thread is scalar
     info_.tiles = {{DType::F32, DType::F32, 4, 8, 1, true, loops::Space::Global}};  // a thread's registers
   } else {
-    info_.tiles = {{DType::F32, DType::F32, 6, 16, 32, true, loops::Space::Global}};
+    info_.tiles = {{DType::F32, DType::F32, 6, 16, 32, true, loops::Space::Global},
+                   {DType::BF16, DType::F32, 6, 16, 32, true, loops::Space::Global, 2}};
   }
 }
 

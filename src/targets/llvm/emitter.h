@@ -169,9 +169,13 @@ class Emitter {
   void emit_tile_store(const loops::TileStore& s);
   void load_tile_elements(TileState& t);
   void settle_tiles();  // loads that were put off happen now
+  llvm::Value* tile_row(const TileState::Pending& p, std::int64_t row);
   llvm::Value* tile_operand(TileState& t, std::int64_t row, std::int64_t col);
   void bind_element(TileState& t, const loops::Var& i, const loops::Var& j, const loops::Var& x,
                     std::int64_t row, std::int64_t vector);
+  // dots.cc: multiplies of neighbours
+  bool feeds_dot(const TileState& t) const;  // a right operand that need not be loaded before its multiply
+  bool emit_dot(TileState& c, const TileState& a, const TileState& b);  // false: not such a multiply
   // Runs f with `lanes` lanes and without a mask.
   void with_lanes(int lanes, const std::function<void()>& f);
 

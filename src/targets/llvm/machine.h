@@ -14,6 +14,8 @@ struct Machine {
   // The narrowest element that has masked loads and stores. Loops over narrower ones end in a scalar loop
   // instead of a masked step.
   int masked_bits = 64 + 1;
+  // Multiplies of neighbours, pairs of bf16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
+  bool dot_bf16 = false, dot_int8 = false;
   bool gpu = false;  // Block and Thread loops are hardware indices, Shared is on-chip memory
 };
 

@@ -1,6 +1,7 @@
 // A register tile: each row is cut into vectors, each vector lives in a stack slot that becomes a register.
 #pragma once
 
+#include <llvm/IR/Constants.h>
 #include <llvm/IR/Instructions.h>
 
 #include <optional>
@@ -10,6 +11,16 @@
 
 namespace deepseek::codegen {
 
+inline bool constant_at_least(const llvm::Value* v, std::int64_t bound) {
+  const auto* c = llvm::dyn_cast<llvm::ConstantInt>(v);
+  return c && c->getSExtValue() >= bound;
+}
+
+inline bool is_constant(const llvm::Value* v, std::int64_t value) {
+  const auto* c = llvm::dyn_cast<llvm::ConstantInt>(v);
+  return c && c->getSExtValue() == value;
+}
+
 struct TileState {
   // A load that waits for the multiply that wants its elements, so that it folds into it as a broadcast.
   struct Pending {
@@ -17,6 +28,7 @@ struct TileState {
     llvm::Value *row_stride, *col_stride;
     llvm::Value *valid_rows, *valid_cols;
     DType dtype;
+    std::int64_t group;  // as in TileLoad
   };
 
   const loops::TileNode* node;

@@ -12,11 +12,6 @@ using Shape = Val::Shape;
 
 namespace {
 
-bool constant_at_least(const llvm::Value* v, std::int64_t bound) {
-  const auto* c = llvm::dyn_cast<ConstantInt>(v);
-  return c && c->getSExtValue() >= bound;
-}
-
 // Operands with at most this many columns are read element by element when they are multiplied.
 constexpr std::int64_t kMaxPendingCols = 4;
 
@@ -62,10 +57,14 @@ void Emitter::emit_tile_load(const loops::TileLoad& s) {
   const Memory m = memory(s.buffer);
   if (m.packed) unsupported("a tile of " + std::string(name(m.dtype)));
   if (t.node->dtype != m.dtype) unsupported("a tile load that converts");
-  t.pending = TileState::Pending{address(m, emit_scalar(s.base)), emit_scalar(s.row_stride),
-                                 emit_scalar(s.col_stride),       emit_scalar(s.valid_rows),
-                                 emit_scalar(s.valid_cols),       m.dtype};
-  if (t.node->cols > kMaxPendingCols) load_tile_elements(t);
+  t.pending = TileState::Pending{address(m, emit_scalar(s.base)),
+                                 emit_scalar(s.row_stride),
+                                 emit_scalar(s.col_stride),
+                                 emit_scalar(s.valid_rows),
+                                 emit_scalar(s.valid_cols),
+                                 m.dtype,
+                                 s.group};
+  if (t.node->cols > kMaxPendingCols && !feeds_dot(t)) load_tile_elements(t);
 }
 
 void Emitter::settle_tiles() {
@@ -79,10 +78,9 @@ void Emitter::load_tile_elements(TileState& t) {
   const bool full_cols = constant_at_least(p.valid_cols, t.node->cols);
   const bool full_rows = constant_at_least(p.valid_rows, t.node->rows);
   const auto* stride = llvm::dyn_cast<ConstantInt>(p.col_stride);
-  llvm::Type* element = memory_type(p.dtype);
   with_lanes(t.width, [&] {
     for (std::int64_t i = 0; i < t.node->rows; ++i) {
-      llvm::Value* row = b_.CreateGEP(element, p.base, b_.CreateMul(p.row_stride, i64(i)));
+      llvm::Value* row = tile_row(p, i);
       llvm::Value* row_valid = full_rows ? nullptr : b_.CreateICmpSLT(i64(i), p.valid_rows);
       for (std::int64_t j = 0; j < t.per_row(); ++j) {
         Memory m{row, p.dtype, false, false};
@@ -112,6 +110,12 @@ void Emitter::load_tile_elements(TileState& t) {
   });
 }
 
+// Address of the first element of a row.
+llvm::Value* Emitter::tile_row(const TileState::Pending& p, std::int64_t row) {
+  llvm::Value* offset = b_.CreateMul(p.row_stride, i64(row / p.group));
+  return b_.CreateGEP(memory_type(p.dtype), p.base, b_.CreateAdd(offset, i64(row % p.group)));
+}
+
 // An element as a scalar.
 llvm::Value* Emitter::tile_operand(TileState& t, std::int64_t row, std::int64_t col) {
   if (!t.pending) {
@@ -121,8 +125,7 @@ llvm::Value* Emitter::tile_operand(TileState& t, std::int64_t row, std::int64_t 
   }
   const TileState::Pending& p = *t.pending;
   llvm::Type* element = memory_type(p.dtype);
-  llvm::Value* pointer = b_.CreateGEP(element, p.base, b_.CreateMul(p.row_stride, i64(row)));
-  pointer = b_.CreateGEP(element, pointer, b_.CreateMul(p.col_stride, i64(col)));
+  llvm::Value* pointer = b_.CreateGEP(element, tile_row(p, row), b_.CreateMul(p.col_stride, i64(col)));
   llvm::Value* valid = nullptr;
   if (!constant_at_least(p.valid_rows, t.node->rows)) valid = b_.CreateICmpSLT(i64(row), p.valid_rows);
   if (!constant_at_least(p.valid_cols, t.node->cols))
@@ -133,6 +136,7 @@ llvm::Value* Emitter::tile_operand(TileState& t, std::int64_t row, std::int64_t 
 
 void Emitter::emit_tile_mma(const loops::TileMma& s) {
   TileState &c = tile(s.c), &a = tile(s.a), &b = tile(s.b);
+  if (emit_dot(c, a, b)) return;
   if (b.pending) load_tile_elements(b);
   if (c.pending) load_tile_elements(c);
   if (machine_.gpu && a.pending) load_tile_elements(a);
