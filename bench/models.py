@@ -14,26 +14,18 @@ import argparse
 import copy
 import json
 import os
-import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from turns import in_turns, machine, prepare
 
 if TYPE_CHECKING:
     import torch
 
-AVX2 = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "DNNL_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "DEEPSEEK_CPU_ISA": "avx2",
-}
-WIDEST = (("amx_tile", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
 OURS = ("deepseek_torch", "deepseek_onnx")
 
 
@@ -61,7 +53,6 @@ class Row:
     ready_s: float
     run: Callable[[], Any]
     result: Any
-    times: list[float] = field(default_factory=list)
 
 
 class Engines:
@@ -151,28 +142,6 @@ def start(name: str, engines: Engines, skip: list[str]) -> Iterator[Row]:
         yield Row(engine, time.perf_counter() - begin, run, result)
 
 
-def machine() -> str:
-    """The processor as the kernel names it, with the widest vectors that it has."""
-    with open("/proc/cpuinfo") as file:
-        fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
-    about = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = about.get("flags", "").split()
-    vectors = next((name for flag, name in WIDEST if flag in flags), "")
-    return f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family')}, {vectors})"
-
-
-def burst(run: Callable[[], Any], seconds: float) -> float:
-    """The fastest of the runs that fit into so many seconds; at least one."""
-    best, end = float("inf"), time.perf_counter() + seconds
-    while True:
-        begin = time.perf_counter()
-        run()
-        stop = time.perf_counter()
-        best = min(best, stop - begin)
-        if stop >= end:
-            return best
-
-
 def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     import torch
     import zoo
@@ -187,12 +156,10 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
         rows = list(start(name, Engines(model, inputs, path, args.threads), skip))
         for row in rows:  # starting one engine resets what Dynamo compiled for another
             row.run()
-        for _ in range(args.rounds):
-            for row in rows:
-                row.times.append(burst(row.run, args.burst))
-    best = min((statistics.median(row.times) for row in rows if row.engine in PEERS), default=float("nan"))
+        times = in_turns({row.engine: row.run for row in rows}, args.rounds, args.burst)
+    best = min((times[row.engine] for row in rows if row.engine in PEERS), default=float("nan"))
     for row in rows:
-        seconds = statistics.median(row.times)
+        seconds = times[row.engine]
         error = zoo.relative_error(row.result, rows[0].result)
         figures[row.engine] = {
             "ms": seconds * 1e3,
@@ -210,11 +177,8 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     args = parse_arguments()
-    if args.isa == "avx2":  # before any engine is loaded
-        os.environ.update(AVX2)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    prepare(args.threads, args.isa)
     warnings.filterwarnings("ignore")
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import torch
     import zoo
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "deepseek"  # the same figures give the same file
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +27,10 @@ PEERS = {
 OURS = ("deepseek_torch", "deepseek_onnx")
 NAMES = {
     "resnet50": "ResNet-50",
+    "resnet50_b8": "ResNet-50, batch 8",
+    "resnet18": "ResNet-18",
+    "vgg16": "VGG-16",
+    "efficientnet_b0": "EfficientNet-B0",
     "mobilenet_v2": "MobileNetV2",
     "bert": "BERT-base, 128 tokens",
     "minilm": "MiniLM, 32 tokens",
@@ -82,10 +88,43 @@ def ratios(reports: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+KERNEL_SETS = {
+    "gemm": "matrix products, squares",
+    "linear": "products with constant weights",
+    "conv": "convolutions of ResNet",
+    "depthwise": "depthwise convolutions",
+    "memory": "add, GELU, softmax, layer norm in memory",
+}
+
+
+def kernel_ratios(reports: list[dict[str, Any]]) -> str:
+    """Best peer's time over ours by set of kernels, with our share of the machine's roof: geometric means."""
+    if not reports:
+        return ""
+    reports = sorted(reports, key=lambda r: (r["isa"] != "native", -r["threads"]))
+    names = [f"{r['threads']} thread{'s' if r['threads'] > 1 else ''}, {r['isa']}" for r in reports]
+    lines = [
+        "Single ops (`./dev bench-kernels`): time of PyTorch's best way (MKL, oneDNN) / ours, and our share of "
+        "what this machine does at best, geometric means (Winograd does fewer FLOPs than are counted):",
+        "",
+        "| kernels | " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * len(reports),
+    ]
+    for kind, title in KERNEL_SETS.items():
+        cells = []
+        for report in reports:
+            rows = report["kernels"].get(kind, {}).values()
+            ratio = geometric_mean(row["best_peer_over_ours"] for row in rows) if rows else 0
+            share = geometric_mean(row["share_of_roof"] for row in rows) if rows else 0
+            cells.append(f"{ratio:.2f} ({share:.0%})" if rows else "-")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n\n"
+
+
 def picture(report: dict[str, Any], path: Path) -> None:
     """Bars of speed relative to the best peer; 1 is that peer."""
     models = list(report["models"])
-    figure, axes = plt.subplots(figsize=(9, 3.2))
+    figure, axes = plt.subplots(figsize=(1.2 * len(models) + 1.5, 3.2))
     engines = ["ours", *PEERS]
     width = 0.8 / len(engines)
     for k, engine in enumerate(engines):
@@ -109,7 +148,9 @@ def picture(report: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     results = sorted((ROOT / "bench" / "results").glob("*.json"))
-    reports = [json.loads(path.read_text()) for path in results]
+    everything = [json.loads(path.read_text()) for path in results]
+    reports = [report for report in everything if "models" in report]
+    kernels = [report for report in everything if "kernels" in report]
     reports.sort(key=lambda r: (r["isa"] != "native", -r["threads"]))
     native = [report for report in reports if report["isa"] == "native"]
     report = max(native, key=lambda r: r["threads"])
@@ -120,7 +161,7 @@ def main() -> None:
     command = f"./dev bench --threads {report['threads']} --models {' '.join(report['models'])}"
     body = (
         f"{table(report)}\n\nMade by `{command}`; kept in "
-        f"[bench/results](bench/results).\n\n{ratios(reports)}\n\n"
+        f"[bench/results](bench/results).\n\n{ratios(reports)}\n\n{kernel_ratios(kernels)}"
         "![Speed relative to the best peer](docs/images/speed.svg)"
     )
     readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")

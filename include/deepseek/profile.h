@@ -45,7 +45,7 @@ struct StepProfile {
   double seconds = 0;
   double best_seconds = 0;  // the least of any run
   double share = 0;         // of the run
-  double flops = 0;         // Winograd: those of the direct algorithm
+  double flops = 0;         // done: Winograd needs fewer than the direct algorithm
   double bytes = 0;         // every buffer once, read and written
   // The least time that this machine needs, as the roof says: for the FLOPs, or for the bytes out of the level where
   // each was left. roof: what decides: "compute", "memory" or "cache"; empty where nothing is known of the work.

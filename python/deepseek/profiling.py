@@ -26,7 +26,7 @@ class StepProfile:
     seconds: float
     best_seconds: float  # the least of any run
     share: float  # of the run
-    flops: float  # Winograd: those of the direct algorithm
+    flops: float  # done: Winograd needs fewer than the direct algorithm
     bytes: float  # every buffer once, read and written
     roof: str  # what limits it at best: "compute", "memory" or "cache"; "" where nothing is known
     roof_seconds: float  # the least time that the roof allows

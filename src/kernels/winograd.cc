@@ -107,9 +107,8 @@ class WinogradLowering {
     Lowered result;
     result.temps = {Type{DType::F32, {Dim(points_ * panels_ * s_.channels * nr_)}}};
     result.calls = {filters(result.temps[0]), product(result.temps[0])};
-    result.calls[0].flops = Dim(points_ * panels_ * s_.channels * nr_);  // elements made
-    result.calls[1].flops = s_.batch * Dim(s_.height * s_.width * s_.filters * s_.channels *
-                                           18);  // as the direct algorithm counts
+    result.calls[0].flops = Dim(points_ * panels_ * s_.channels * nr_);              // elements made
+    result.calls[1].flops = patches_ * Dim(points_ * s_.channels * s_.filters * 2);  // of the products
     result.way = "winograd " + std::to_string(t_.outputs) + "x" + std::to_string(t_.outputs);
     return result;
   }

@@ -1,12 +1,12 @@
 // What the machine does at best: multiply-adds in registers, and streams through each level of memory.
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <tuple>
+#include <string>
+#include <utility>
 
 #include "deepseek/profile.h"
 #include "runtime/recorder.h"
@@ -22,6 +22,7 @@ namespace {
 // As many independent sums as hide a multiply-add's latency (4 or 5 cycles, two a cycle), in 16 registers.
 constexpr int kSums = 12;
 constexpr std::int64_t kSpinNs = 2'000'000, kPeakNs = 1'000'000, kStreamNs = 1'000'000;
+constexpr std::int64_t kKiB = 1024, kMiB = kKiB * kKiB;
 constexpr int kRepeats = 5;
 constexpr std::int64_t kLineWords = 32;  // four of the widest vectors
 
@@ -162,9 +163,17 @@ std::int64_t rounds_for(std::int64_t ns, F work) {
   }
 }
 
-std::int64_t cache_bytes(int name, std::int64_t otherwise) {
-  const long bytes = sysconf(name);
-  return bytes > 0 ? bytes : otherwise;
+// A data cache of the first core, as the kernel says: sysconf adds up those of other cores. Threads of one core share it.
+std::int64_t cache_bytes(int level, std::int64_t otherwise) {
+  for (int index = 0;; ++index) {
+    const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+    std::ifstream about(folder + "level"), kind(folder + "type"), size(folder + "size");
+    int found = 0;
+    std::int64_t kib = 0;
+    std::string type;
+    if (!(about >> found) || !(kind >> type) || !(size >> kib)) return otherwise;
+    if (found == level && type != "Instruction" && kib > 0) return kib * kKiB;
+  }
 }
 
 Roof measure(int threads, int vector_bits) {
@@ -181,10 +190,9 @@ Roof measure(int threads, int vector_bits) {
   const double flops = 2.0 * kSums * lanes * static_cast<double>(rounds) * static_cast<double>(threads);
   roof.flops_per_s = flops / fastest(*executor, threads, [&](int) { keep(peak(rounds, kScale, kShift)); });
 
-  constexpr std::int64_t kKiB = 1024, kMiB = kKiB * kKiB;
-  const std::int64_t l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 * kKiB) * threads;
-  const std::int64_t l2 = std::max(l1, cache_bytes(_SC_LEVEL2_CACHE_SIZE, kMiB) * threads);
-  const std::int64_t l3 = std::max(l2, cache_bytes(_SC_LEVEL3_CACHE_SIZE, 16 * kMiB));
+  const std::int64_t l1 = cache_bytes(1, 32 * kKiB) * threads;
+  const std::int64_t l2 = std::max(l1, cache_bytes(2, kMiB) * threads);
+  const std::int64_t l3 = std::max(l2, cache_bytes(3, 16 * kMiB));
   roof.levels = {{"L1", l1, 0, 0},
                  {"L2", l2, 0, 0},
                  {"L3", l3, 0, 0},
@@ -193,8 +201,10 @@ Roof measure(int threads, int vector_bits) {
   const Tensor memory = Tensor::zeros(DType::U64, {most / 8});
   const Streams streams = streams_of(bits);
   for (Roof::Level& level : roof.levels) {
-    // Half of a cache: the rest is for whoever else uses it.
-    const std::int64_t all = level.capacity > most ? most : level.capacity / 2;
+    // Half of a cache, a quarter of one that all cores share: the rest is for whoever else uses it.
+    const std::int64_t all = level.capacity > most  ? most
+                             : level.capacity == l3 ? level.capacity / 4
+                                                    : level.capacity / 2;
     const std::int64_t words = all / 8 / threads / kLineWords * kLineWords;
     const auto part = [&](int worker) {
       return memory.as<std::uint64_t>().subspan(static_cast<std::size_t>(worker * words),
