@@ -13,8 +13,9 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "deepseek"  # the same figures give the same file
 import matplotlib.pyplot as plt
+
+plt.rcParams["svg.hashsalt"] = "deepseek"  # the same figures give the same file
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -104,8 +105,8 @@ def kernel_ratios(reports: list[dict[str, Any]]) -> str:
     reports = sorted(reports, key=lambda r: (r["isa"] != "native", -r["threads"]))
     names = [f"{r['threads']} thread{'s' if r['threads'] > 1 else ''}, {r['isa']}" for r in reports]
     lines = [
-        "Single ops (`./dev bench-kernels`): time of PyTorch's best way (MKL, oneDNN) / ours, and our share of "
-        "what this machine does at best, geometric means (Winograd does fewer FLOPs than are counted):",
+        "Single ops (`./dev bench-kernels`): time of PyTorch's best way (MKL, oneDNN) / ours, and our share "
+        "of what this machine does at best, geometric means (Winograd does fewer FLOPs than are counted):",
         "",
         "| kernels | " + " | ".join(names) + " |",
         "| --- |" + " ---: |" * len(reports),
