@@ -207,13 +207,15 @@ class GemmLowering {
 
   // Windows, where tiles that do not cross their runs cost less than packing rows.
   std::optional<Windows> choose_windows() const {
-    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != 1 || !tile_.any_rows || !m_.is_static() ||
-        !n_.is_static())
+    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != tile_.group || !tile_.any_rows ||
+        !m_.is_static() || !n_.is_static())
       return std::nullopt;
     Assembly a(g_);
     if (plain(a.scope(), 0)) return std::nullopt;
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
     if (!w || aliases(w->row_step)) return std::nullopt;
+    if (tile_.group > 1 && (w->depth.back().stride != 1 || w->depth.back().extent % tile_.group != 0))
+      return std::nullopt;
     const auto multiplies = [&](const Dim& run) {
       const std::int64_t mr = tile_rows(run, tile_.m);
       return static_cast<double>(m_.value() / run.value() * ceil_of(run.value(), mr) * (mr + 1));
@@ -294,9 +296,10 @@ class GemmLowering {
     std::vector<Axis> steps;
     Expr k = 0, column = 0;  // the depth, and where it is in the left operand
     for (const Windows::Step& s : left.depth) {
-      steps.push_back(make_axis("k", s.extent));
-      k = k * s.extent + var(steps.back().var);
-      column = column + var(steps.back().var) * s.stride;
+      const std::int64_t each = &s == &left.depth.back() ? tile_.k : 1;
+      steps.push_back(make_axis("k", s.extent / each));
+      k = k * s.extent + var(steps.back().var) * each;
+      column = column + var(steps.back().var) * (s.stride * each);
     }
     if (steps.empty()) {
       steps.push_back(make_axis("k", ceil_of(expr_of(padded_), tile_.k)));

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "deepseek/error.h"
+#include "runtime/amx_permission.h"
 
 namespace deepseek {
 namespace {
@@ -104,7 +105,7 @@ bool host_has_features(const std::string& features) {
   static const std::set<std::string> host = read_features();
   std::istringstream list(features);
   for (std::string f; std::getline(list, f, ',');)
-    if (!f.empty() && !host.contains(plain(f))) return false;
+    if (!f.empty() && (!host.contains(plain(f)) || (plain(f) == "amxtile" && !may_use_amx()))) return false;
   return true;
 }
 

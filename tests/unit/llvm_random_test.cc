@@ -274,7 +274,7 @@ TEST_P(LlvmRandom, ViewsOfTensors) {
 // No instruction set may make the code generator call a library; AArch64's objects are checked without running them.
 TEST(LlvmImports, NoneOnAnyInstructionSet) {
   Random r(9);
-  for (const char* isa : {"avx512", "avx2", "neon"})
+  for (const char* isa : {"amx", "avx512_bf16", "avx512", "avx2", "neon"})
     for (const DType t : kTypes) {
       const Expr n = symbol("n");
       std::vector<Param> params;

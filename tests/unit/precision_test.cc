@@ -6,7 +6,11 @@
 #include <random>
 
 #include "deepseek/compile.h"
+#include "support/amx_emulator.h"
+#include "support/gemm_program.h"
+#include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
+#include "targets/llvm/object.h"
 #include "unit/support.h"
 
 namespace deepseek {
@@ -21,9 +25,16 @@ bool has_bf16(const Target& target) {
   return false;
 }
 
-// The targets that multiply bf16: the checking interpreter, and the CPU where it does.
+std::shared_ptr<Target> amx() {
+  testing::emulate_amx();
+  return emulated_cpu_target("amx");
+}
+
+// The targets that multiply bf16: the checking interpreter, the CPU where it does, and where it has all but the matrix
+// registers, those emulated.
 std::vector<testing::NamedTarget> targets_with_bf16() {
   std::vector<testing::NamedTarget> found;
+  if (host_has("avx512_bf16")) found.push_back({"amx", amx});
   for (const testing::NamedTarget& t : testing::every_target())
     if (has_bf16(*t.make())) found.push_back(t);
   return found;
@@ -113,6 +124,29 @@ TEST_P(Bf16, Convolutions) {
 
 INSTANTIATE_TEST_SUITE_P(, Bf16, ::testing::ValuesIn(targets_with_bf16()), testing::target_name);
 
+int count(const std::string& text, const std::string& what) {
+  int n = 0;
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
+TEST(Amx, FourResultsForTwoOperandsOfEachSide) {
+  const codegen::Machine machine = cpu_isa("amx").machine;
+  const loops::Program bf16 = testing::gemm_program({64, 64, 64}, 32, 32, DType::BF16, DType::F32, 32,
+                                                    testing::Interleaved{DType::BF16, 2});
+  const loops::Program bytes = testing::gemm_program({64, 64, 128}, 32, 32, DType::U8, DType::I32, 64,
+                                                     testing::Interleaved{DType::I8, 4});
+  for (const auto& [program, unit] : {std::pair{bf16, "tdpbf16ps"}, {bytes, "tdpbusd"}}) {
+    const std::string code = codegen::compile_assembly(program, machine);
+    EXPECT_EQ(count(code, "ldtilecfg"), 1) << code;
+    EXPECT_EQ(count(code, "tilerelease"), 1) << code;
+    EXPECT_EQ(count(code, unit), 4) << code;
+    EXPECT_EQ(count(code, "tileloadd"), 4) << code;
+    EXPECT_EQ(count(code, "tilestored"), 4) << code;
+    EXPECT_TRUE(codegen::imported_symbols(codegen::compile_object(program, machine)).empty());
+  }
+}
+
 Graph product() {
   Graph g;
   g.output("y", g.op("matmul",
@@ -132,6 +166,17 @@ TEST(Precision, WhatATargetLacksIsSaidAndFp32IsUsed) {
     EXPECT_EQ(said.warnings.size(), bf16 ? 0U : 1U) << isa;
     EXPECT_EQ(e.explain().find("in bfloat16") != std::string::npos, bf16) << e.explain();
   }
+}
+
+TEST(Precision, MatrixRegistersAreUsedWhereTheyAreThere) {
+  const codegen::Machine machine = cpu_isa("amx").machine;
+  EXPECT_TRUE(machine.amx && machine.dot_bf16);
+  if (!host_has("avx512_bf16")) return;
+  const long before = testing::emulated_amx_instructions();
+  const auto target = amx();
+  const Executable e = testing::compile_for(product(), *target, {}, Precision::Bf16);
+  e.run(NamedTensors{{"x", random_tensor({8, 40}, 1)}});
+  EXPECT_EQ(testing::emulated_amx_instructions() > before, !host_has("amx"));
 }
 
 TEST(Precision, IsSavedWithTheExecutable) {

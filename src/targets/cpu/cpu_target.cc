@@ -176,4 +176,8 @@ std::shared_ptr<Target> cpu_target(std::string_view isa) {
   return std::make_shared<CpuTarget>(std::move(wanted));
 }
 
+std::shared_ptr<Target> emulated_cpu_target(std::string_view isa) {
+  return std::make_shared<CpuTarget>(cpu_isa(isa));
+}
+
 }  // namespace deepseek

@@ -12,5 +12,7 @@ namespace deepseek {
 std::shared_ptr<Target> cpu_target();
 // A name of isa.h. Throws Error{Unsupported} when this machine lacks it.
 std::shared_ptr<Target> cpu_target(std::string_view isa);
+// The same whatever this machine has, for who emulates what it lacks.
+std::shared_ptr<Target> emulated_cpu_target(std::string_view isa);
 
 }  // namespace deepseek

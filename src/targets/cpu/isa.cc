@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "deepseek/error.h"
+#include "runtime/amx_permission.h"
 
 namespace deepseek {
 namespace {
@@ -33,26 +34,24 @@ struct Row {
 
 constexpr int kNoMasks = 64 + 1;
 
+Row avx512(std::string_view name, std::vector<std::string_view> more) {
+  return {name,
+          "x86_64",
+          "x86-64-v4",
+          512,
+          8,
+          {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi", "bmi2",
+           "lzcnt", "movbe"},
+          {{14, 32}, {6, 64}, {8, 48}},
+          std::move(more)};
+}
+
 // Best first.
 const std::vector<Row>& rows() {
   static const std::vector<Row> table = {
-      {"avx512_bf16",
-       "x86_64",
-       "x86-64-v4",
-       512,
-       8,
-       {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi", "bmi2",
-        "lzcnt", "movbe"},
-       {{14, 32}, {6, 64}, {8, 48}},
-       {"avx512bf16", "avx512vnni"}},
-      {"avx512",
-       "x86_64",
-       "x86-64-v4",
-       512,
-       8,
-       {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi", "bmi2",
-        "lzcnt", "movbe"},
-       {{14, 32}, {6, 64}, {8, 48}}},
+      avx512("amx", {"avx512bf16", "avx512vnni", "amx-tile", "amx-bf16", "amx-int8"}),
+      avx512("avx512_bf16", {"avx512bf16", "avx512vnni"}),
+      avx512("avx512", {}),
       {"avx2",
        "x86_64",
        "x86-64-v3",
@@ -81,7 +80,7 @@ bool host_has(const Row& row) {
     return it != host.end() && it->second;
   };
   return std::all_of(row.features.begin(), row.features.end(), there) &&
-         std::all_of(row.more.begin(), row.more.end(), there);
+         std::all_of(row.more.begin(), row.more.end(), there) && (!row.has("amx-tile") || may_use_amx());
 }
 
 std::int64_t cache_bytes(int name, std::int64_t otherwise) {
@@ -109,6 +108,8 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2);
   for (const auto& [m, n] : row->tiles)
     isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
+  if (row->has("amx-bf16"))
+    isa.info.tiles.push_back({DType::BF16, DType::F32, 32, 32, 32, true, loops::Space::Global, 2});
   if (row->has("avx512bf16"))
     for (const auto& [m, n] : row->tiles)
       isa.info.tiles.push_back({DType::BF16, DType::F32, m, n, 2, true, loops::Space::Global, 2});
@@ -119,6 +120,7 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.machine.lanes = row->vector_bits / 32;
   isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
   isa.machine.masked_bits = row->masked_bits;
+  isa.machine.amx = row->has("amx-bf16");
   isa.machine.dot_bf16 = row->has("avx512bf16");
   isa.machine.dot_int8 = row->has("avx512vnni");
   for (const std::string_view f : row->features)

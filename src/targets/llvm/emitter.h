@@ -23,6 +23,7 @@
 
 #include "loops/ir.h"
 #include "targets/llvm/accumulator.h"
+#include "targets/llvm/amx.h"
 #include "targets/llvm/congruence.h"
 #include "targets/llvm/machine.h"
 #include "targets/llvm/scratch.h"
@@ -55,6 +56,7 @@ struct Frame {
   llvm::Value* status = nullptr;  // null: Asserts are dropped
   llvm::Value* scratch = nullptr;
   const ScratchPlan* plan = nullptr;
+  const AmxPlan* amx = nullptr;                     // null: no tile is in a matrix register
   std::array<std::int64_t, 3> block_dims{1, 1, 1};  // GPU: threads of a block along x, y, z
 };
 
@@ -70,6 +72,8 @@ class Emitter {
   // for (var = begin; var < end; ++var) body
   void emit_range(const loops::Var& var, llvm::Value* begin, llvm::Value* end, const loops::Stmt& body);
   llvm::Value* emit_scalar(const loops::Expr& e);  // outside Vector loops
+  void configure_amx();                            // before and after all that uses matrix registers
+  void release_amx();
   Builder& builder() { return b_; }
 
  private:
@@ -176,6 +180,12 @@ class Emitter {
   // dots.cc: multiplies of neighbours
   bool feeds_dot(const TileState& t) const;  // a right operand that need not be loaded before its multiply
   bool emit_dot(TileState& c, const TileState& a, const TileState& b);  // false: not such a multiply
+  // amx.cc: tiles in matrix registers
+  bool in_amx(const loops::Tile& t) const;
+  void fill_amx();
+  void load_amx(const loops::TileLoad& s);
+  void multiply_amx();
+  void spill_amx(TileState& t);
   // Runs f with `lanes` lanes and without a mask.
   void with_lanes(int lanes, const std::function<void()>& f);
 

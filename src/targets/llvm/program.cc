@@ -81,7 +81,10 @@ Function* emit_body(llvm::Module& module, const Machine& machine, const Program&
   frame.status = f->getArg(n + 4);
   frame.scratch = f->getArg(n + 3);
   frame.plan = &plan;
+  const std::optional<AmxPlan> amx = plan_amx(phase.whole(), machine);
+  if (amx) frame.amx = &*amx;
   Emitter e(machine, module, frame);
+  e.configure_amx();
   bind_symbols(e, p, f->getArg(n));
   for (unsigned i = 0; i < n; ++i) e.bind(p.params[i].buffer, f->getArg(i));
   for (const Stmt& s : phase.prefix) e.emit(s);
@@ -89,6 +92,7 @@ Function* emit_body(llvm::Module& module, const Machine& machine, const Program&
     e.emit_range(phase.parallel->var, f->getArg(n + 1), f->getArg(n + 2), phase.parallel->body);
   else
     e.emit(phase.body);
+  e.release_amx();
   e.builder().CreateRetVoid();
   return f;
 }

@@ -35,6 +35,7 @@ struct TileState {
   int width;  // lanes of a vector
   std::vector<llvm::AllocaInst*> slots;
   std::optional<Pending> pending;
+  llvm::AllocaInst* spilled = nullptr;  // where the elements are, row by row, when not in `slots`
 
   std::int64_t per_row() const { return node->cols / width; }
   std::size_t slot(std::int64_t row, std::int64_t vector) const {

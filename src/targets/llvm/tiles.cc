@@ -35,14 +35,16 @@ void Emitter::emit_tile_alloc(const loops::TileAlloc& s) {
   state->node = &t;
   const auto lanes = static_cast<std::int64_t>(machine_.lanes);
   state->width = static_cast<int>(lanes == 1 ? 1 : t.cols % lanes == 0 ? lanes : t.cols);
-  with_lanes(state->width, [&] {
-    for (std::int64_t i = 0; i < t.rows * state->per_row(); ++i)
-      state->slots.push_back(local(vector_type(type(t.dtype)), t.name));
-  });
+  if (!in_amx(s.tile))
+    with_lanes(state->width, [&] {
+      for (std::int64_t i = 0; i < t.rows * state->per_row(); ++i)
+        state->slots.push_back(local(vector_type(type(t.dtype)), t.name));
+    });
   tiles_[&t] = std::move(state);
 }
 
 void Emitter::emit_tile_fill(const loops::TileFill& s) {
+  if (in_amx(s.tile)) return fill_amx();
   TileState& t = tile(s.tile);
   t.pending.reset();
   const Val value = emit(s.value);
@@ -53,6 +55,7 @@ void Emitter::emit_tile_fill(const loops::TileFill& s) {
 }
 
 void Emitter::emit_tile_load(const loops::TileLoad& s) {
+  if (in_amx(s.tile)) return load_amx(s);
   TileState& t = tile(s.tile);
   const Memory m = memory(s.buffer);
   if (m.packed) unsupported("a tile of " + std::string(name(m.dtype)));
@@ -135,6 +138,7 @@ llvm::Value* Emitter::tile_operand(TileState& t, std::int64_t row, std::int64_t 
 }
 
 void Emitter::emit_tile_mma(const loops::TileMma& s) {
+  if (in_amx(s.c)) return multiply_amx();
   TileState &c = tile(s.c), &a = tile(s.a), &b = tile(s.b);
   if (emit_dot(c, a, b)) return;
   if (b.pending) load_tile_elements(b);
@@ -182,17 +186,20 @@ void Emitter::emit_tile_map(const loops::TileMap& s) {
 
 void Emitter::bind_element(TileState& t, const loops::Var& i, const loops::Var& j, const loops::Var& x,
                            std::int64_t row, std::int64_t vector) {
-  llvm::AllocaInst* slot = t.slots[t.slot(row, vector)];
+  llvm::Type* type_of_slot = vector_type(type(t.node->dtype));
+  llvm::Value* slot =
+      t.spilled ? b_.CreateGEP(type(t.node->dtype), t.spilled, i64(row * t.node->cols + vector * t.width))
+                : t.slots[t.slot(row, vector)];
   vars_[i.get()] = {i64(row), Shape::Uniform, 0, Congruence::exactly(row)};
   vars_[j.get()] = {i64(vector * t.width), t.width > 1 ? Shape::Linear : Shape::Uniform, t.width > 1,
                     Congruence::exactly(vector * t.width)};
-  vars_[x.get()] = {b_.CreateLoad(slot->getAllocatedType(), slot),
-                    t.width > 1 ? Shape::Varying : Shape::Uniform};
+  vars_[x.get()] = {b_.CreateLoad(type_of_slot, slot), t.width > 1 ? Shape::Varying : Shape::Uniform};
 }
 
 void Emitter::emit_tile_store(const loops::TileStore& s) {
   TileState& t = tile(s.tile);
   if (t.pending) load_tile_elements(t);
+  if (in_amx(s.tile)) spill_amx(t);
   llvm::Value *rows = emit_scalar(s.valid_rows), *cols = emit_scalar(s.valid_cols);
   with_lanes(t.width, [&] {
     const auto vector = [&](std::int64_t i, std::int64_t j) {
