@@ -38,6 +38,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--isa", choices=["native", "avx2"], default="native", help="cap every engine at this ISA"
     )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="bf16: a model of bf16 in PyTorch, fp32 models with each engine's switch in the others",
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--burst", type=float, default=0.25, help="seconds per engine and round")
     parser.add_argument("--skip", nargs="*", default=[], help="engines to leave out")
@@ -59,31 +65,47 @@ class Engines:
     """Ways to run one model. Each method gets it ready and returns a callable that returns one array."""
 
     def __init__(
-        self, model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], path: str, threads: int
+        self,
+        model: torch.nn.Module,
+        inputs: tuple[torch.Tensor, ...],
+        path: str,
+        threads: int,
+        precision: str = "fp32",
     ) -> None:
         self.model, self.inputs, self.path, self.threads = model, inputs, path, threads
+        self.precision = precision
         self.arrays = [tensor.numpy() for tensor in inputs]
         self.in_mlas: set[str] = set()  # engines that run mostly in MLAS
 
+    def _in_precision(self) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+        """The model and its inputs as PyTorch's own engines get them."""
+        if self.precision == "fp32":
+            return self.model, self.inputs
+        inputs = tuple(x.bfloat16() if x.is_floating_point() else x for x in self.inputs)
+        return copy.deepcopy(self.model).bfloat16(), inputs
+
     def eager(self) -> Callable[[], Any]:
-        return lambda: self.model(*self.inputs).numpy()
+        model, inputs = self._in_precision()
+        return lambda: model(*inputs).float().numpy()
 
     def eager_channels_last(self) -> Callable[[], Any]:
         import torch
 
         if self.inputs[0].dim() != 4:
             raise ValueError("no image input")
-        model = copy.deepcopy(self.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = self.inputs[0].to(memory_format=torch.channels_last)
-        return lambda: model(x).numpy()
+        model, inputs = self._in_precision()
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = inputs[0].to(memory_format=torch.channels_last)
+        return lambda: model(x).float().numpy()
 
     def inductor(self) -> Callable[[], Any]:
         import torch
         import torch._inductor.config as config
 
         config.freezing = True
-        compiled = torch.compile(self.model)
-        return lambda: compiled(*self.inputs).numpy()
+        model, inputs = self._in_precision()
+        compiled = torch.compile(model)
+        return lambda: compiled(*inputs).float().numpy()
 
     def onnxruntime(self) -> Callable[[], Any]:
         import onnxruntime
@@ -99,7 +121,7 @@ class Engines:
 
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32",  # it may pick bf16 by itself
+            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
             "PERFORMANCE_HINT": "LATENCY",
         }
         model = openvino.Core().compile_model(self.path, "CPU", settings)
@@ -113,13 +135,13 @@ class Engines:
     def deepseek_torch(self) -> Callable[[], Any]:
         import torch
 
-        compiled = torch.compile(self.model, backend="deepseek")
+        compiled = torch.compile(self.model, backend="deepseek", options={"precision": self.precision})
         return lambda: compiled(*self.inputs).numpy()
 
     def deepseek_onnx(self) -> Callable[[], Any]:
         import deepseek as ds
 
-        compiled = ds.compile(self.path, threads=self.threads)
+        compiled = ds.compile(self.path, threads=self.threads, precision=self.precision)
         return lambda: compiled(*self.arrays)
 
 
@@ -160,7 +182,9 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float | 
         # MLAS has no switch that caps its instruction set: ONNX Runtime is left out then, and OpenVINO
         # does not count where it runs matrix products in MLAS.
         skip = args.skip + (["onnxruntime"] if args.isa != "native" else [])
-        engines = Engines(model, inputs, path, args.threads)
+        if args.precision != "fp32":
+            skip = [*skip, "onnxruntime"]  # has no such switch
+        engines = Engines(model, inputs, path, args.threads, args.precision)
         rows = list(start(name, engines, skip))
         uncapped = engines.in_mlas if args.isa != "native" else set()
         for row in rows:  # starting one engine resets what Dynamo compiled for another
@@ -197,7 +221,13 @@ def main() -> None:
     report = {name: measure(name, args) for name in args.models or zoo.BENCH}
     if args.json:
         with open(args.json, "w") as file:
-            figures = {"machine": machine(), "threads": args.threads, "isa": args.isa, "models": report}
+            figures = {
+                "machine": machine(),
+                "threads": args.threads,
+                "isa": args.isa,
+                "precision": args.precision,
+                "models": report,
+            }
             json.dump(figures, file, indent=1)
 
 
