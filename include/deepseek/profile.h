@@ -86,6 +86,9 @@ struct ProfileOptions {
   double seconds = 1;
 };
 
+// Profiles of what ran one after another within `seconds`, as one; what is left of those is outside the steps.
+Profile combined(std::vector<Profile> parts, double seconds);
+
 // Runs an executable on these inputs (parameters among them are set once) in a context of its own.
 Profile profile(const Executable& executable, std::span<const Tensor> inputs,
                 const ProfileOptions& options = {});

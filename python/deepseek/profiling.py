@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +75,7 @@ class Profile:
 
 
 def profile(
-    model: Executable | OnnxModel,
+    model: Executable | OnnxModel | Callable[..., Any],
     inputs: Mapping[str, Any] | Sequence[Any],
     *,
     runs: int = 0,
@@ -82,6 +83,7 @@ def profile(
 ) -> Profile:
     """Runs a compiled model on these inputs (by name or in order) and says where the time goes.
 
+    `model`: what `compile` or `load` gave, or a callable that uses torch.compile(backend="deepseek").
     `runs`: how many to time, 0 for as many as fit into `seconds`; the slower half of them is left out.
     Printing the result gives a table. The first call measures what the machine can do.
 
@@ -92,12 +94,18 @@ def profile(
     >>> ds.profile(ds.compile(graph), {"x": np.ones((64, 64), "float32")}).steps[0].way
     'gemm'
     """
-    if not isinstance(model, (Executable, OnnxModel)):
-        raise invalid("profile", "what deepseek.compile or deepseek.load gave", type(model).__name__)
-    named = inputs if isinstance(inputs, Mapping) else dict(zip(model.inputs, inputs, strict=False))
-    if isinstance(model, OnnxModel):
-        model, named = model.bound(named)
-    made = _core.profile(model._core, model._arrays(named), runs, seconds)
+    if isinstance(model, (Executable, OnnxModel)):
+        named = inputs if isinstance(inputs, Mapping) else dict(zip(model.inputs, inputs, strict=False))
+        if isinstance(model, OnnxModel):
+            model, named = model.bound(named)
+        made = _core.profile(model._core, model._arrays(named), runs, seconds)
+    elif callable(model) and "torch" in sys.modules:
+        from deepseek.torch.profile import profile_pieces
+
+        given = inputs.values() if isinstance(inputs, Mapping) else inputs
+        made = profile_pieces(model, list(given), runs, seconds)
+    else:
+        raise invalid("profile", "a model that deepseek compiled", type(model).__name__)
     names = StepProfile.__dataclass_fields__
     steps = tuple(StepProfile(**{name: getattr(step, name) for name in names}) for step in made.steps)
     return Profile(steps, made.seconds, made.outside, made.runs, made.roof, made)

@@ -59,6 +59,8 @@ void bind_profile(nb::module_& m) {
       nb::sig(
           "def profile(executable: Executable, inputs: list[Array | NDArray], runs: int, seconds: float) -> "
           "Profile"));
+  m.def("combined", &combined, nb::arg("parts"), nb::arg("seconds"),
+        "Profiles of what ran one after another within `seconds`, as one.");
   m.def(
       "measured_roof", [](int threads, int vector_bits) { return measured_roof(threads, vector_bits); },
       nb::arg("threads") = 0, nb::arg("vector_bits") = 0, nb::call_guard<nb::gil_scoped_release>(),

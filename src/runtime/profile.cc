@@ -47,6 +47,23 @@ int vector_bits_of(const std::string& target) {
   return target.find("avx2") != std::string::npos ? 256 : 0;
 }
 
+// Longest first; the trace follows.
+void sort_steps(Profile& p) {
+  std::vector<std::size_t> order(p.steps.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::pair(p.steps[b].seconds, a) < std::pair(p.steps[a].seconds, b);
+  });
+  std::vector<StepProfile> sorted;
+  std::vector<int> place(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    place[order[i]] = static_cast<int>(i);
+    sorted.push_back(std::move(p.steps[order[i]]));
+  }
+  p.steps = std::move(sorted);
+  for (TraceSpan& s : p.trace) s.step = place[static_cast<std::size_t>(s.step)];
+}
+
 }  // namespace
 
 // Records runs one after another.
@@ -253,19 +270,7 @@ class Profiler : public Recorder {
       if (s.worker < 0) step = s.step;
       s.step = step;
     }
-    std::vector<std::size_t> order(p.steps.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return std::pair(p.steps[b].seconds, a) < std::pair(p.steps[a].seconds, b);
-    });
-    std::vector<StepProfile> sorted;
-    std::vector<int> place(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      place[order[i]] = static_cast<int>(i);
-      sorted.push_back(std::move(p.steps[order[i]]));
-    }
-    p.steps = std::move(sorted);
-    for (TraceSpan& s : p.trace) s.step = place[static_cast<std::size_t>(s.step)];
+    sort_steps(p);
   }
 
   Executable executable_;
@@ -281,6 +286,27 @@ class Profiler : public Recorder {
   std::mutex mutex_;
   std::vector<TraceSpan> spans_;
 };
+
+Profile combined(std::vector<Profile> parts, double seconds) {
+  Profile all;
+  all.seconds = all.outside = seconds;
+  double begin = 0;
+  for (Profile& p : parts) {
+    const int first = static_cast<int>(all.steps.size());
+    for (TraceSpan& t : p.trace)
+      all.trace.push_back({t.step + first, t.worker, t.begin + begin, t.end + begin});
+    begin += p.seconds;
+    for (StepProfile& s : p.steps) {
+      s.share = s.seconds / seconds;
+      all.outside -= s.seconds;
+      all.steps.push_back(std::move(s));
+    }
+    all.runs = p.runs;
+    all.roof = std::move(p.roof);
+  }
+  sort_steps(all);
+  return all;
+}
 
 Profile profile(const Executable& executable, std::span<const Tensor> inputs, const ProfileOptions& options) {
   check(static_cast<bool>(executable), "an executable that was compiled or loaded");

@@ -10,6 +10,7 @@ import deepseek as ds
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 
 
@@ -87,9 +88,20 @@ def test_saved_executables_keep_the_way(tmp_path: Path) -> None:
     assert ds.profile(ds.load(tmp_path / "saved"), arrays, runs=4).steps[0].way == "gemm"
 
 
+def test_pieces_of_a_torch_model() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.GELU(), torch.nn.Linear(512, 64))
+    profile = ds.profile(torch.compile(model, backend="deepseek"), [torch.randn(32, 64)], runs=8)
+    assert sum(step.flops for step in profile.steps if step.way == "gemm") == 2 * 2 * 32 * 64 * 512
+    assert sum(step.seconds for step in profile.steps) + profile.outside == pytest.approx(profile.seconds)
+    assert profile.outside > 0
+    assert "total" in str(profile)
+
+
 def test_what_cannot_be_profiled() -> None:
-    with pytest.raises(ds.Error, match=r"what deepseek\.compile or deepseek\.load gave"):
-        ds.profile(abs, [])  # type: ignore[arg-type]
+    with pytest.raises(ds.Error, match="a model that deepseek compiled"):
+        ds.profile(3, [])  # type: ignore[arg-type]
+    with pytest.raises(ds.Error, match=r"a model that torch.compile\(backend="):
+        ds.profile(abs, [torch.ones(2)])
     executable, arrays, _ = with_a_bottleneck()
     with pytest.raises(ds.Error, match='an array for input "odd"'):
         ds.profile(executable, {"x": arrays["x"]})

@@ -11,6 +11,9 @@ import torch
 from deepseek import Context, Executable
 from deepseek.torch.shapes import TORCH_DTYPES
 
+# Calls of pieces while somebody records them (deepseek.torch.profile).
+calls: list[tuple[Piece, list[torch.Tensor]]] | None = None
+
 
 class Piece:
     """Runs an executable on tensors. One call at a time per piece; calls from several threads take turns
@@ -33,6 +36,8 @@ class Piece:
 
     def __call__(self, inputs: Sequence[torch.Tensor], shapes: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """`shapes`: of the results."""
+        if calls is not None:
+            calls.append((self, list(inputs)))
         self._take_parameters(inputs)
         given = [dense(inputs[i]) for i in self.arguments]
         results = [torch.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, self.dtypes, strict=True)]

@@ -1,0 +1,48 @@
+"""Profiles of what torch.compile(backend="deepseek") compiled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deepseek import Tensor, _core
+from deepseek.errors import invalid
+from deepseek.torch import piece
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_LEAST_RUNS = 6
+
+
+def profile_pieces(
+    model: Callable[..., Any], inputs: Sequence[Any], runs: int, seconds: float
+) -> _core.Profile:
+    """Steps of the pieces that a call runs; what PyTorch does, Dynamo's guards too, is outside of them."""
+    model(*inputs)  # compiles
+    recorded: list[tuple[piece.Piece, list[torch.Tensor]]] = []
+    piece.calls = recorded
+    try:
+        model(*inputs)
+    finally:
+        piece.calls = None
+    if not recorded:
+        raise invalid(
+            "profile", 'a model that torch.compile(backend="deepseek") compiled', type(model).__name__
+        )
+    walls: list[float] = []
+    while len(walls) < (runs or _LEAST_RUNS) or (not runs and sum(walls) < seconds):
+        begin = time.perf_counter()
+        model(*inputs)
+        walls.append(time.perf_counter() - begin)
+    walls = sorted(walls)[: (len(walls) + 1) // 2]
+    parts = []
+    for called, tensors in recorded:
+        arrays: list[_core.Array | npt.NDArray[Any]] = [
+            Tensor(piece.dense(tensor.detach()))._array for tensor in tensors
+        ]
+        parts.append(_core.profile(called.executable._core, arrays, runs, seconds / len(recorded)))
+    return _core.combined(parts, sum(walls) / len(walls))
