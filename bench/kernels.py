@@ -40,6 +40,9 @@ LINEAR = (
     (128, 768, 3072),
     (197, 3072, 768),
     (1, 1000, 2048),
+    (2, 768, 768),
+    (3, 768, 768),
+    (4, 768, 768),
 )
 # Size, channels in and out, kernel, stride: layers of ResNet.
 CONVS = (

@@ -24,6 +24,8 @@ constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share e
 constexpr std::int64_t kRowPadding = 16;  // keeps packed rows off the same cache sets
 // Elements: rows this far apart (or multiples) share cache sets.
 constexpr std::int64_t kAliasingStride = 1024;
+// Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
+constexpr std::int64_t kSumsInFlight = 8;
 // What gathering an element of a packed row costs, in multiplies of a vector of columns.
 constexpr double kGatherCost = 2;
 
@@ -37,6 +39,16 @@ std::vector<Expr> exprs_of(const std::vector<Dim>& dims) {
   std::vector<Expr> result;
   for (const Dim& d : dims) result.push_back(expr_of(d));
   return result;
+}
+
+// Few rows alone make too few sums for multiply-adds to follow each other: they get more columns, in the registers that
+// the rows leave.
+std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t lanes) {
+  const bool in_vectors = tile.any_rows && tile.k == tile.group;
+  if (!in_vectors) return tile.n;
+  const std::int64_t wanted = ceil_of(kSumsInFlight, rows) * lanes;
+  const std::int64_t room = (tile.m + 1) * tile.n / (rows + 1) / lanes * lanes;
+  return std::max(tile.n, std::min(wanted, room));
 }
 
 // How the product is cut up.
@@ -55,9 +67,9 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
   b.mr = tile.any_rows ? tile_rows(run, tile.m) : tile.m;
-  b.nr = tile.n;
+  b.nr = tile_columns(b.mr, tile, lanes);
   if (tile.any_rows && n.is_static())
-    b.nr = std::min(tile.n, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
+    b.nr = std::min(b.nr, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
   b.tiles_per_run = ceil_of(expr_of(run), b.mr);
   b.tiles = run == m ? b.tiles_per_run : expr_of(floordiv(m, run)) * b.tiles_per_run;
   b.panels = ceil_of(expr_of(n), b.nr);
