@@ -112,6 +112,7 @@ class Lowering {
     for (const Node* m : g.members)
       for (std::size_t i = 0; i < m->inputs.size(); ++i) {
         Value u = m->inputs[i];
+        if (!u) continue;  // an optional one
         Dim size = numel(u.shape());
         if (i == 0 && m->op_name().starts_with("gather")) size = min(size, numel(m->outputs[0].shape));
         for (; !u.node->inputs.empty() && (is_view(*u.node) || is_alias(*u.node)); u = u.node->in(0))

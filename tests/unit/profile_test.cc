@@ -187,6 +187,15 @@ TEST(Profile, TraceHasStepsAndWorkers) {
   EXPECT_THROW(p.write_chrome_trace("/nowhere/trace.json"), Error);
 }
 
+TEST(Profile, OpsMayLackOptionalInputs) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {Dim(8)});
+  g.output("y", g.op("clamp", {x, Value{}, g.scalar(1, DType::F32)}));
+  const Profile p = profile(compile(g), std::vector<Tensor>{Tensor::zeros(DType::F32, {8})}, {.runs = 4});
+  ASSERT_EQ(p.steps.size(), 1);
+  EXPECT_EQ(p.steps[0].ops, "clamp");
+}
+
 TEST(Profile, RefusesANegativeNumberOfRuns) {
   EXPECT_THROW(profile(chain(1), std::vector<Tensor>{vec({1})}, {.runs = -1}), Error);
 }
