@@ -20,8 +20,8 @@ struct CompileOptions {
   // 0: default_threads().
   int threads = 0;
   // "fp32", "auto": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16
-  // where the target multiplies those faster, and sum in fp32; explain() says which do. "int8": no target has it yet. What
-  // is not to be had is said in CompileReport::warnings and runs in fp32.
+  // where the target multiplies those faster, and sum in fp32; explain() says which do. "int8": to quantise, which no
+  // target does so far. What is not to be had is said in CompileReport::warnings and runs in fp32.
   std::string precision = "fp32";
   // Keeps what derives from parameters between runs (folded, packed weights).
   bool freeze = true;

@@ -11,6 +11,11 @@
 namespace deepseek {
 namespace {
 
+bool multiplies(const TargetInfo& target, DType operands) {
+  return std::any_of(target.tiles.begin(), target.tiles.end(),
+                     [operands](const TileShape& t) { return t.operands == operands; });
+}
+
 // What contractions may run in; less than fp32 is an offer that a target without such a unit does not take.
 kernels::Precision precision_on(const TargetInfo& target, const std::string& wanted, CompileReport& said) {
   constexpr std::string_view kKnown[] = {"fp32", "bf16", "int8", "auto"};
@@ -18,9 +23,7 @@ kernels::Precision precision_on(const TargetInfo& target, const std::string& wan
     throw Error(Code::InvalidArgument, "compile", "", "precision 'fp32', 'bf16', 'int8' or 'auto'",
                 "'" + wanted + "'");
   if (wanted == "fp32" || wanted == "auto") return kernels::Precision::Fp32;
-  const bool has_bf16 = std::any_of(target.tiles.begin(), target.tiles.end(),
-                                    [](const TileShape& t) { return t.operands == DType::BF16; });
-  if (wanted == "bf16" && has_bf16) return kernels::Precision::Bf16;
+  if (wanted == "bf16" && multiplies(target, DType::BF16)) return kernels::Precision::Bf16;
   said.warnings.push_back("precision '" + wanted + "' is not used on " + target.name + " (" + target.isa +
                           "): 'fp32' is used instead");
   return kernels::Precision::Fp32;
@@ -42,10 +45,12 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
   }
   said.target = used->info().name;
   const kernels::Precision precision = precision_on(used->info(), options.precision, said);
-  const PassOptions passes{options.disable};
+  std::vector<std::string> disabled = options.disable;
+  if (!multiplies(used->info(), DType::U8)) disabled.emplace_back("byte_products");
+  const PassOptions passes{disabled};
   const Graph ready = run_pipeline(graph, passes);
   return lower(ready, *used,
-               {.disabled = options.disable,
+               {.disabled = disabled,
                 .fuse = passes.allows("form_groups"),
                 .freeze = options.freeze,
                 .threads = options.threads,

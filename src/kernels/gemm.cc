@@ -124,7 +124,7 @@ class GemmLowering {
   Lowered run() {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
-    result.temps = {Type{tile_.operands, {batch_ * panels * padded_ * b_.nr}}};
+    result.temps = {Type{tile_.right, {batch_ * panels * padded_ * b_.nr}}};
     result.calls = {tile_.group == 1 ? pack(result.temps[0]) : pack_groups(panels),
                     multiply(result.temps[0])};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
@@ -145,7 +145,7 @@ class GemmLowering {
     const std::vector<Expr> k = coords_of(depth);
     Expr value = c_.right(a.scope(), unflatten(var(axes[0].var), exprs_of(c_.batch)),
                           unflatten(column, exprs_of(c_.n)), k, valid);
-    value = cast(tile_.operands, value);
+    value = cast(tile_.right, value);
     const Buffer out = a.temp(0, packed, Access::Write);
     Expr row = 0;
     for (std::size_t i = 0; i < k.size(); ++i) row = row * expr_of(c_.k[i]) + k[i];
@@ -172,7 +172,7 @@ class GemmLowering {
       if (!(padded_ == k_)) valid = valid ? valid && row < expr_of(k_) : row < expr_of(k_);
       const Expr value = c_.right(a.scope(), unflatten(var(batch.var), exprs_of(c_.batch)),
                                   unflatten(column, exprs_of(c_.n)), unflatten(row, exprs_of(c_.k)), valid);
-      const Expr part = make(Op::Shl, {cast(DType::U32, bitcast(element, cast(tile_.operands, value))),
+      const Expr part = make(Op::Shl, {cast(DType::U32, bitcast(element, cast(tile_.right, value))),
                                        constant(DType::U32, r * bits(element))});
       word = word ? make(Op::Or, {word, part}) : part;
     }
@@ -262,7 +262,7 @@ class GemmLowering {
                  const Expr& valid_rows, const Expr& valid_cols, std::vector<Stmt>& before,
                  std::vector<Stmt>& step, std::vector<Stmt>& waits) {
     if (tile_.operands_in != Space::Shared || x.buffer->space == Space::Shared) return x;
-    const Buffer pad = make_buffer(name, tile_.operands, Space::Shared, rows * cols);
+    const Buffer pad = make_buffer(name, x.buffer->dtype, Space::Shared, rows * cols);
     const Var token = make_var(name + "_copied");
     before.push_back(stmt(Alloc{pad}));
     step.push_back(stmt(CopyAsync{pad, 0, cols, x.buffer, x.base, x.stride, valid_rows, valid_cols, token}));
@@ -304,7 +304,7 @@ class GemmLowering {
 
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", tile_.accumulator, b_.mr, b_.nr});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", tile_.operands, b_.mr, tile_.k});
-    const Tile y = std::make_shared<const TileNode>(TileNode{"b", tile_.operands, tile_.k, b_.nr});
+    const Tile y = std::make_shared<const TileNode>(TileNode{"b", tile_.right, tile_.k, b_.nr});
     std::vector<Axis> steps;
     Expr k = 0, column = 0;  // the depth, and where it is in the left operand
     for (const Windows::Step& s : left.depth) {
@@ -490,12 +490,15 @@ DType operand_type(const Node& n, const LoweringContext& context) {
 
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context) {
   if (group.kind != GroupKind::Contraction) return std::nullopt;
-  const DType type = operand_type(*group.anchor, context);
-  for (const DType operands : {type, compute_type(type)})
+  const Node& n = *group.anchor;
+  const DType type = operand_type(n, context), wide = compute_type(n.outputs[0].dtype);
+  const bool bytes = type != wide && wide == DType::I32;
+  const std::pair<DType, DType> pairs[] = {{type, bytes ? n.in(1).dtype() : type}, {wide, wide}};
+  for (const auto& [left, right] : pairs)
     for (const TileShape& tile : context.target.tiles)
-      if (tile.operands == operands) {
+      if (tile.operands == left && tile.right == right) {
         Lowered lowered = GemmLowering(group, tile, context).run();
-        lowered.way += precision_note(context.precision, operands);
+        lowered.way += bytes ? " in " + std::string(name(left)) : precision_note(context.precision, left);
         return lowered;
       }
   return std::nullopt;

@@ -47,7 +47,7 @@ std::vector<Type> infer_conv(const Node& n) {
   shape[static_cast<std::size_t>(c.out.minor)] = made;
   for (std::size_t i = 0; i < c.windows.size(); ++i)
     shape[static_cast<std::size_t>(c.out.spatial[i])] = window_positions(c.windows[i]);
-  return {{x.dtype(), shape}};
+  return {{product_dtype(n), shape}};
 }
 
 Expr conv_element(const Node& n, Elements& e, std::span<const Expr> coords) {
@@ -84,8 +84,9 @@ Expr conv_element(const Node& n, Elements& e, std::span<const Expr> coords) {
       valid = valid && tap.valid;
     }
     const Expr zero = loops::zero(compute_type(x.dtype()));
-    return element(e, n, 0, at(c.in, batch, channel, places), valid, zero) *
-           element(e, n, 1, at(c.kernel, out_channel, r[0], r.subspan(1)));
+    const DType t = compute_type(n.outputs[0].dtype);
+    return loops::cast(t, element(e, n, 0, at(c.in, batch, channel, places), valid, zero)) *
+           loops::cast(t, element(e, n, 1, at(c.kernel, out_channel, r[0], r.subspan(1))));
   });
 }
 
@@ -236,9 +237,11 @@ void add_conv_ops(OpTable& t) {
           "x having "
           "input_dilation - 1 zeros between neighbours and zeros outside; g is o's feature group. Batch "
           "group b of B "
-          "reads part b of the batch and writes part b of the output channels. Negative paddings crop.")
+          "reads part b of the batch and writes part b of the output channels. Negative paddings crop. uint8 "
+          "by "
+          "int8 gives int32.")
       .input("x", Accepts::Number)
-      .input("kernel", Accepts::Number)
+      .input_free("kernel", Accepts::Number)
       .attr("strides", AttrKind::Ints, List{}, "By spatial dim; empty: 1.")
       .attr("pad_low", AttrKind::Ints, List{}, "Zeros before, by spatial dim; empty: 0.")
       .attr("pad_high", AttrKind::Ints, List{}, "Zeros after, by spatial dim; empty: 0.")

@@ -51,6 +51,9 @@ inline Expr element(Elements& e, const Node& n, int i, std::span<const Expr> coo
   return loops::cast(t, e.in(i, coords, std::move(predicate), loops::cast(t, std::move(otherwise))));
 }
 
+// The dtype of sums of products of the first two inputs: theirs, or int32 of uint8 by int8.
+DType product_dtype(const Node& n);
+
 inline const std::vector<std::int64_t>& ints(const Node& n, std::string_view key) {
   return n.attr<std::vector<std::int64_t>>(key);
 }

@@ -11,6 +11,19 @@ Shape as_matrix(const Value& v, bool left) {
   return s;
 }
 
+}  // namespace
+
+DType product_dtype(const Node& n) {
+  const DType a = n.in(0).dtype(), b = n.in(1).dtype();
+  if (a == b) return a;
+  if (a != DType::U8 || b != DType::I8)
+    bad_input(n, "operands of one dtype, or of uint8 and int8",
+              std::string(name(a)) + " and " + std::string(name(b)));
+  return DType::I32;
+}
+
+namespace {
+
 std::vector<Type> infer_matmul(const Node& n) {
   const Value a = n.in(0), b = n.in(1);
   if (a.rank() == 0 || b.rank() == 0)
@@ -22,7 +35,7 @@ std::vector<Type> infer_matmul(const Node& n) {
   Shape shape = *joined;
   if (a.rank() > 1) shape.push_back(x[x.size() - 2]);
   if (b.rank() > 1) shape.push_back(y.back());
-  return {{a.dtype(), shape}};
+  return {{product_dtype(n), shape}};
 }
 
 // Coordinates in an operand's batch axes.
@@ -46,7 +59,8 @@ Expr matmul_element(const Node& n, Elements& e, std::span<const Expr> coords) {
     x.push_back(k[0]);
     y.push_back(k[0]);
     if (b.rank() > 1) y.push_back(coords.back());
-    return element(e, n, 0, x) * element(e, n, 1, y);
+    const DType t = compute_type(n.outputs[0].dtype);
+    return loops::cast(t, element(e, n, 0, x)) * loops::cast(t, element(e, n, 1, y));
   });
 }
 
@@ -87,9 +101,11 @@ void add_products(OpTable& t) {
       .doc(
           "The matrix product over the last two axes, NumPy's rules: leading axes broadcast, a vector on the "
           "left is "
-          "a row and on the right a column. Narrow floats accumulate in float32, integers wrap.")
+          "a row and on the right a column. Narrow floats accumulate in float32, integers wrap; uint8 by "
+          "int8 "
+          "gives int32.")
       .input("a", Accepts::Number)
-      .input("b", Accepts::Number)
+      .input_free("b", Accepts::Number)
       .infer(infer_matmul)
       .indexed(matmul_element)
       .gradient(matmul_gradient);

@@ -6,9 +6,10 @@ namespace deepseek {
 
 namespace {
 constexpr Pass kPipeline[] = {
-    {"decompose", decompose, true},    {"canonicalize", canonicalize, true},
-    {"simplify", simplify, false},     {"channels_last", channels_last, false},
-    {"move_views", move_views, false}, {"merge_common", merge_common, false},
+    {"decompose", decompose, true},          {"canonicalize", canonicalize, true},
+    {"simplify", simplify, false},           {"byte_products", byte_products, false},
+    {"channels_last", channels_last, false}, {"move_views", move_views, false},
+    {"merge_common", merge_common, false},
 };
 
 std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& options) {

@@ -19,6 +19,8 @@ Graph decompose(const Graph& g, const PassOptions& options);  // composed ops be
 Graph canonicalize(const Graph& g,
                    const PassOptions& options);  // one form for each thing; what lowering relies on
 Graph simplify(const Graph& g, const PassOptions& options);  // less work, same results
+Graph byte_products(const Graph& g,
+                    const PassOptions& options);  // contractions of dequantised bytes sum in integers
 Graph channels_last(const Graph& g,
                     const PassOptions& options);               // convolutions compute in N, spatial, C order
 Graph move_views(const Graph& g, const PassOptions& options);  // reshapes next to memory

@@ -20,6 +20,7 @@ struct TileShape {
   bool any_rows = false;  // any number of rows up to m, and any n that is a multiple of the lanes up to n
   loops::Space operands_in = loops::Space::Global;  // where TileLoad may read from
   std::int64_t group = 1;  // rows of b that lie interleaved, as in TileLoad; divides k
+  DType right = operands;  // of b
 };
 
 struct TargetInfo {

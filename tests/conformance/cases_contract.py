@@ -18,13 +18,18 @@ def operand(d: Draw, shape: list[int], dtype: str) -> Array:
 @case("matmul")
 def matmul(d: Draw) -> Case:
     m, n, k = d.size(), d.size(), d.size()
-    dtype = d.one([*FLOATS, "int32", "int8"])
+    dtype = d.one([*FLOATS, "int32", "int8", "uint8 int8"])
     batch = [d.size(1, 5) for _ in range(d.integer(0, 2))]
     left, right = [1 if d.flag() else s for s in batch], [1 if d.flag() else s for s in batch]
     left, right = left[d.integer(0, len(left)) :], right[d.integer(0, len(right)) :]
-    a = operand(d, [k] if d.integer(0, 4) == 0 and not left else [*left, m, k], dtype)
-    b = operand(d, [k] if d.integer(0, 4) == 0 and not right else [*right, k, n], dtype)
-    return Case([a, b], {}, torch.matmul, 20, symbolic=[(0, a.ndim - 1), (1, max(b.ndim - 2, 0))])
+    of_a, of_b = dtype.split() if " " in dtype else (dtype, dtype)
+    a = operand(d, [k] if d.integer(0, 4) == 0 and not left else [*left, m, k], of_a)
+    b = operand(d, [k] if d.integer(0, 4) == 0 and not right else [*right, k, n], of_b)
+
+    def expect(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(x, y) if of_a == of_b else torch.matmul(x.int(), y.int())
+
+    return Case([a, b], {}, expect, 20, symbolic=[(0, a.ndim - 1), (1, max(b.ndim - 2, 0))])
 
 
 @case("linear")
@@ -124,8 +129,9 @@ def conv(d: Draw) -> Case:
         spatial.append(max(1, -(-(least - 1) // gap) + 1, 3) + d.integer(0, 6))
     layouts = [shuffled(d, letters, count) for letters in ("NC", "OI", "NC")]
     plain = "NC" + "".join(map(str, range(count)))
-    dtype = d.one(["float32", "float32", "float32", "float64", "bfloat16", "int32"])
+    dtype = d.one(["float32", "float32", "float32", "float64", "bfloat16", "int32", "uint8"])
     x = operand(d, [dict(zip(plain, [batch, channels, *spatial], strict=True))[c] for c in layouts[0]], dtype)
+    dtype = "int8" if dtype == "uint8" else dtype
     sizes = dict(zip("OI" + plain[2:], [made, per_in, *taps], strict=True))
     w = operand(d, [sizes[c] for c in layouts[1]], dtype)
 

@@ -5,6 +5,7 @@
 
 #include "loops/interpreter.h"
 #include "support/compare_kernels.h"
+#include "support/isas.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
 #include "targets/llvm/object.h"
@@ -112,7 +113,7 @@ class LlvmRandom : public ::testing::TestWithParam<std::string> {
 
   std::shared_ptr<Target> target_;
 };
-INSTANTIATE_TEST_SUITE_P(, LlvmRandom, ::testing::ValuesIn(host_isas()),
+INSTANTIATE_TEST_SUITE_P(, LlvmRandom, ::testing::ValuesIn(testing::vector_isas()),
                          [](const auto& info) { return info.param; });
 
 TEST_P(LlvmRandom, ExpressionsOfEveryType) {

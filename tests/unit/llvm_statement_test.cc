@@ -3,6 +3,7 @@
 
 #include "loops/interpreter.h"
 #include "support/compare_kernels.h"
+#include "support/isas.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
 
@@ -55,7 +56,7 @@ class LlvmStatement : public ::testing::TestWithParam<std::string> {
 
   std::shared_ptr<Target> target_;
 };
-INSTANTIATE_TEST_SUITE_P(, LlvmStatement, ::testing::ValuesIn(host_isas()),
+INSTANTIATE_TEST_SUITE_P(, LlvmStatement, ::testing::ValuesIn(testing::vector_isas()),
                          [](const auto& info) { return info.param; });
 
 // Channels are lanes, padding is a uniform predicate, sums live in per-lane registers.

@@ -6,6 +6,7 @@
 
 #include "deepseek/tensor.h"
 #include "runtime/kernel_loader.h"
+#include "support/isas.h"
 #include "support/run_kernel.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
@@ -25,7 +26,7 @@ class LlvmVector : public ::testing::TestWithParam<std::string> {
 
   std::shared_ptr<Target> target_;
 };
-INSTANTIATE_TEST_SUITE_P(, LlvmVector, ::testing::ValuesIn(host_isas()),
+INSTANTIATE_TEST_SUITE_P(, LlvmVector, ::testing::ValuesIn(testing::vector_isas()),
                          [](const auto& info) { return info.param; });
 
 Stmt vector_loop(const Var& v, const Expr& n, Stmt body) {

@@ -58,7 +58,8 @@ Executable compile_for(const Graph& g, Target& target, const std::vector<std::st
 
 NamedTensors reference(const Graph& g, const NamedTensors& inputs) {
   static const std::vector<std::string> everything = [] {
-    std::vector<std::string> names = {"form_groups", "simplify", "channels_last", "merge_common"};
+    std::vector<std::string> names = {"form_groups", "simplify", "byte_products", "channels_last",
+                                      "merge_common"};
     for (const kernels::Way& way : kernels::ways())
       if (!way.required) names.emplace_back(way.name);
     return names;

@@ -46,19 +46,22 @@ Row avx512(std::string_view name, std::vector<std::string_view> more) {
           std::move(more)};
 }
 
+Row avx2(std::string_view name, std::vector<std::string_view> more) {
+  return {name,        "x86_64",
+          "x86-64-v3", 256,
+          32,          {"avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"},
+          {{6, 16}},   std::move(more)};
+}
+
 // Best first.
 const std::vector<Row>& rows() {
   static const std::vector<Row> table = {
       avx512("amx", {"avx512bf16", "avx512vnni", "amx-tile", "amx-bf16", "amx-int8"}),
       avx512("avx512_bf16", {"avx512bf16", "avx512vnni"}),
+      avx512("avx512_vnni", {"avx512vnni"}),
       avx512("avx512", {}),
-      {"avx2",
-       "x86_64",
-       "x86-64-v3",
-       256,
-       32,
-       {"avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"},
-       {{6, 16}}},
+      avx2("avx2_vnni", {"avxvnni"}),
+      avx2("avx2", {}),
       {"neon", "aarch64", "generic", 128, kNoMasks, {"neon"}, {{8, 12}, {6, 16}}},
   };
   return table;
@@ -108,6 +111,13 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2);
   for (const auto& [m, n] : row->tiles)
     isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
+  for (const auto& [m, n] : row->tiles)
+    isa.info.tiles.push_back({DType::I32, DType::I32, m, n, 1, true, loops::Space::Global});
+  if (row->has("amx-int8"))
+    isa.info.tiles.push_back({DType::U8, DType::I32, 32, 32, 64, true, loops::Space::Global, 4, DType::I8});
+  if (row->has("avx512vnni") || row->has("avxvnni"))
+    for (const auto& [m, n] : row->tiles)
+      isa.info.tiles.push_back({DType::U8, DType::I32, m, n, 4, true, loops::Space::Global, 4, DType::I8});
   if (row->has("amx-bf16"))
     isa.info.tiles.push_back({DType::BF16, DType::F32, 32, 32, 32, true, loops::Space::Global, 2});
   if (row->has("avx512bf16"))
@@ -122,7 +132,7 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.machine.masked_bits = row->masked_bits;
   isa.machine.amx = row->has("amx-bf16");
   isa.machine.dot_bf16 = row->has("avx512bf16");
-  isa.machine.dot_int8 = row->has("avx512vnni");
+  isa.machine.dot_int8 = row->has("avx512vnni") || row->has("avxvnni");
   for (const std::string_view f : row->features)
     isa.features += (isa.features.empty() ? "" : ",") + std::string(f);
   for (const std::string_view f : row->more) {

@@ -16,7 +16,7 @@ struct CpuIsa {
   std::string features;  // that its code needs, as in KernelImage
 };
 
-// "amx", "avx512_bf16", "avx512", "avx2" or "neon". Throws Error{InvalidArgument} for another name.
+// "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2_vnni", "avx2" or "neon". Throws Error{InvalidArgument} for another name.
 CpuIsa cpu_isa(std::string_view name);
 // The best that this machine has, capped by DEEPSEEK_CPU_ISA. Throws Error{Unsupported} when it has none, or when
 // the variable asks for one that the machine lacks.

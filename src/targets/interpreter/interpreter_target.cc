@@ -11,7 +11,9 @@ InterpreterTarget::InterpreterTarget(InterpreterTargetOptions options) : options
     info_.tiles = {{DType::F32, DType::F32, 4, 8, 1, true, loops::Space::Global}};  // a thread's registers
   } else {
     info_.tiles = {{DType::F32, DType::F32, 6, 16, 32, true, loops::Space::Global},
-                   {DType::BF16, DType::F32, 6, 16, 32, true, loops::Space::Global, 2}};
+                   {DType::BF16, DType::F32, 6, 16, 32, true, loops::Space::Global, 2},
+                   {DType::U8, DType::I32, 6, 16, 64, true, loops::Space::Global, 4, DType::I8},
+                   {DType::I32, DType::I32, 6, 16, 32, true, loops::Space::Global}};
   }
 }
 

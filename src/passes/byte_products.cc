@@ -1,0 +1,178 @@
+// Contractions of quantised numbers: (x - p) * s by (w - q) * t, summed, is s * t times a sum of products of bytes, which
+// machines have units for. x becomes uint8 and w int8; what that moves the zero points by is a multiple of w's sums.
+//
+//   sum (u + o) * v = sum u * v + o * sum v,   u in 0..255, v in -128..127, o the same for every element of u
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "ops/graph_builder.h"
+#include "passes/groups.h"
+#include "passes/pipeline.h"
+
+namespace deepseek {
+
+namespace {
+
+constexpr double kHalf = 128;                  // of a byte's values
+constexpr std::int64_t kMostProducts = 65000;  // whose sum is below 2^31
+
+// (x - zero) * scale, elementwise; zero and scale may be absent.
+struct Bytes {
+  Value x, zero, scale;
+};
+
+bool is_byte(Value v) { return v.dtype() == DType::U8 || v.dtype() == DType::I8; }
+
+std::optional<Bytes> centred(Value v) {
+  Value zero;
+  if (is_op(v, "sub")) {
+    zero = v.node->in(1);
+    v = v.node->in(0);
+  }
+  if (!is_op(v, "cast") || !is_byte(v.node->in(0))) return std::nullopt;
+  return Bytes{v.node->in(0), zero, {}};
+}
+
+std::optional<Bytes> bytes_of(Graph& g, Value v) {
+  if (is_op(v, "transpose")) {
+    auto b = bytes_of(g, v.node->in(0));
+    if (!b) return std::nullopt;
+    for (Value* part : {&b->x, &b->zero, &b->scale}) {
+      if (!*part || (part != &b->x && numel(part->shape()) == Dim(1))) continue;
+      if (part->rank() != v.rank()) return std::nullopt;
+      *part = g.op("transpose", {*part}, v.node->attrs);
+    }
+    return b;
+  }
+  if (is_op(v, "dequantize") && is_byte(v.node->in(0)))
+    return Bytes{v.node->in(0), v.node->has(2) ? v.node->in(2) : Value(), v.node->in(1)};
+  if (v.dtype() == DType::I32) return centred(v);
+  if (v.dtype() != DType::F32 || !is_op(v, "mul")) return std::nullopt;
+  auto b = centred(v.node->in(0));
+  if (b) b->scale = v.node->in(1);
+  return b;
+}
+
+// The number that every element of v is, when that is known.
+std::optional<double> uniform(Value v) {
+  while (v && !v.node->is_constant()) {
+    bool through = false;
+    for (const char* op : {"cast", "reshape", "broadcast_to", "transpose"}) through = through || is_op(v, op);
+    if (!through) return std::nullopt;
+    v = v.node->in(0);
+  }
+  if (!v) return 0;
+  const Tensor& data = v.node->data;
+  if (data.numel() == 0) return std::nullopt;
+  for (std::int64_t i = 1; i < data.numel(); ++i)
+    if (data.at(i) != data.at(0)) return std::nullopt;
+  return data.at(0);
+}
+
+bool is_one_number(Value v) { return !v || numel(v.shape()) == Dim(1); }
+
+// v is one number, or differs along `axis` alone, of a tensor of this rank: as a scalar or a vector.
+Value per_column(GraphBuilder& g, Value v, int axis, int rank) {
+  if (is_one_number(v)) return g.reshape(v, {});
+  if (v.rank() > rank) return {};
+  Dim columns = 1;
+  for (int i = 0; i < v.rank(); ++i) {
+    if (i + rank - v.rank() == axis)
+      columns = v.dim(i);
+    else if (!(v.dim(i) == Dim(1)))
+      return {};
+  }
+  return g.reshape(v, {columns});
+}
+
+// Where a product's columns are: in its right operand and in its result.
+struct Columns {
+  int right, result;
+};
+Columns columns_of(const Node& n) {
+  if (is_op(n, "matmul")) return {n.in(1).rank() - 1, static_cast<int>(n.outputs[0].shape.size()) - 1};
+  return {static_cast<int>(n.attr<std::string>("kernel_layout").find('O')),
+          static_cast<int>(n.attr<std::string>("output_layout").find('C'))};
+}
+
+// The axes of the right operand that are summed over.
+std::vector<std::int64_t> summed_axes(const Node& n) {
+  if (is_op(n, "matmul")) return {n.in(1).rank() - 2};
+  return axes_except(n.in(1).rank(), columns_of(n).right);
+}
+
+// A convolution's zeros outside x become those of bytes: `zero` is written around x. False where they cannot.
+bool write_border(GraphBuilder& g, const Node& n, Value& x, std::optional<double> zero, Attrs& attrs) {
+  if (!is_op(n, "conv") || zero == 0) return true;
+  const auto all_are = [](const std::vector<std::int64_t>& v, std::int64_t one) {
+    return std::all_of(v.begin(), v.end(), [one](std::int64_t i) { return i == one; });
+  };
+  const auto &low = ints(n, "pad_low"), &high = ints(n, "pad_high");
+  if (!all_are(ints(n, "input_dilation"), 1)) return false;
+  if (all_are(low, 0) && all_are(high, 0)) return true;
+  const auto negative = [](std::int64_t i) { return i < 0; };
+  if (!zero || std::any_of(low.begin(), low.end(), negative) ||
+      std::any_of(high.begin(), high.end(), negative))
+    return false;
+  Shape before, after;
+  for (const char c : n.attr<std::string>("input_layout")) {
+    const bool spatial = c >= '0' && c <= '9';
+    before.emplace_back(spatial ? low[static_cast<std::size_t>(c - '0')] : 0);
+    after.emplace_back(spatial ? high[static_cast<std::size_t>(c - '0')] : 0);
+  }
+  x = g.op("pad", {x}, {{"low", before}, {"high", after}, {"value", *zero}});
+  attrs["pad_low"] = attrs["pad_high"] = std::vector<std::int64_t>(low.size(), 0);
+  return true;
+}
+
+std::vector<Value> byte_product(Graph& graph, const Node& n) {
+  const DType type = n.outputs[0].dtype;
+  if ((type != DType::F32 && type != DType::I32) || n.in(0).dtype() != type || !is_contraction(n)) return {};
+  const auto a = bytes_of(graph, n.in(0)), b = bytes_of(graph, n.in(1));
+  if (!a || !b || !is_one_number(a->zero) || !is_one_number(a->scale)) return {};
+  if (type == DType::F32 && (!a->scale || !b->scale)) return {};
+  // w's zero point has to be the middle of its type.
+  const bool is_signed = b->x.dtype() == DType::I8;
+  if (uniform(b->zero) != (is_signed ? 0 : kHalf)) return {};
+  const Dim products = floordiv(numel(n.in(1).shape()), n.in(1).dim(columns_of(n).right));
+  if (type == DType::F32 && (!products.is_static() || products.value() > kMostProducts)) return {};
+
+  GraphBuilder g(graph);
+  const Columns columns = columns_of(n);
+  const int rank = static_cast<int>(n.outputs[0].shape.size());
+  const auto shifted = [&](Value v, double by, DType to) {
+    return g.cast(g.add(g.cast(v, DType::I32), by), to);
+  };
+  const Value v = is_signed ? b->x : shifted(b->x, -kHalf, DType::I8);
+  Value u = a->x.dtype() == DType::U8 ? a->x : shifted(a->x, kHalf, DType::U8);
+  const double moved = a->x.dtype() == DType::U8 ? 0 : kHalf;
+  std::optional<double> zero = uniform(a->zero);  // of u
+  if (zero) *zero += moved;
+  Attrs attrs = n.attrs;
+  if (!write_border(g, n, u, zero, attrs)) return {};
+  Value total = g.op(n.op->name, {u, v}, attrs);
+  if (zero != 0) {
+    Value sums = g.sum(g.cast(v, DType::I32), summed_axes(n), true);
+    if (is_op(n, "conv"))
+      sums = g.along_axis(g.reshape(sums, {n.in(1).dim(columns.right)}), columns.result, rank);
+    Value offset = zero ? g.scalar(*zero, DType::I32) : g.reshape(g.cast(a->zero, DType::I32), {});
+    if (!zero && moved != 0) offset = g.add(offset, moved);
+    total = g.sub(total, g.mul(sums, offset));
+  }
+  if (type == DType::I32) return {total};
+  Value scale = per_column(g, b->scale, columns.right, n.in(1).rank());
+  if (!scale) return {};
+  scale = g.mul(scale, g.reshape(a->scale, {}));
+  if (scale.rank() == 1) scale = g.along_axis(scale, columns.result, rank);
+  return {g.mul(g.cast(total, DType::F32), scale)};
+}
+
+}  // namespace
+
+Graph byte_products(const Graph& g, const PassOptions&) {
+  const Rule rule{"byte_products", {"matmul", "conv"}, byte_product};
+  return rewrite(g, {&rule, 1});
+}
+
+}  // namespace deepseek

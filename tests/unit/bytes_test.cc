@@ -1,0 +1,129 @@
+// Contractions of quantised tensors: sums of products of bytes, exact, on every target.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "ops/graph_builder.h"
+#include "support/amx_emulator.h"
+#include "targets/cpu/cpu_target.h"
+#include "targets/cpu/isa.h"
+#include "unit/support.h"
+
+namespace deepseek {
+namespace {
+
+using testing::random_tensor;
+
+Tensor random_bytes(DType t, Dims dims, unsigned seed) {
+  Tensor x(t, std::move(dims));
+  std::mt19937 rng(seed);
+  std::uniform_int_distribution<int> any(0, 255);
+  for (std::int64_t i = 0; i < x.numel(); ++i)
+    static_cast<std::uint8_t*>(x.data())[i] = static_cast<std::uint8_t>(any(rng));
+  return x;
+}
+Tensor filled(DType t, int value) {
+  Tensor x(t, {});
+  *static_cast<std::uint8_t*>(x.data()) = static_cast<std::uint8_t>(value);
+  return x;
+}
+
+// Every target, and each instruction set that multiplies bytes.
+std::vector<testing::NamedTarget> targets() {
+  std::vector<testing::NamedTarget> found = testing::every_target();
+  for (const char* isa : {"avx512_bf16", "avx512_vnni", "avx2_vnni"})
+    if (host_has(isa)) found.push_back({isa, [isa] { return cpu_target(isa); }});
+  if (host_has("avx512_vnni"))
+    found.push_back({"amx", [] {
+                       testing::emulate_amx();
+                       return emulated_cpu_target("amx");
+                     }});
+  return found;
+}
+
+class Bytes : public ::testing::TestWithParam<testing::NamedTarget> {
+ protected:
+  void expect_right(const Graph& g, const NamedTensors& inputs, double tolerance = 0) const {
+    const auto target = GetParam().make();
+    const Executable e = testing::compile_for(g, *target);
+    const bool unit = std::any_of(target->info().tiles.begin(), target->info().tiles.end(),
+                                  [](const TileShape& t) { return t.operands == DType::U8; });
+    if (unit) {
+      EXPECT_NE(e.explain().find("gemm in uint8"), std::string::npos) << e.explain();
+    }
+    testing::expect_like_reference(e, g, inputs, tolerance);
+  }
+};
+
+enum class Zero : std::uint8_t { None, Known, Given };
+
+// x as int32 less its zero point.
+Value centred(GraphBuilder& b, Value x, Zero kind, int zero) {
+  const Value wide = b.cast(x, DType::I32);
+  if (kind == Zero::None) return wide;
+  const Value p = kind == Zero::Known ? b.graph().constant(filled(x.dtype(), zero), "p")
+                                      : b.graph().placeholder("p", x.dtype(), {});
+  return b.sub(wide, b.cast(p, DType::I32));
+}
+
+TEST_P(Bytes, MatmulOfIntegers) {
+  for (const DType of_x : {DType::U8, DType::I8})
+    for (const DType of_w : {DType::I8, DType::U8})
+      for (const Zero zero : {Zero::None, Zero::Known, Zero::Given})
+        for (const auto& [m, n, k] : {std::tuple{1, 16, 4}, {37, 33, 67}, {5, 3, 1}}) {
+          SCOPED_TRACE(::testing::Message() << name(of_x) << " x " << name(of_w) << ", " << m << " x " << n
+                                            << " x " << k << ", zero " << static_cast<int>(zero));
+          Graph g;
+          GraphBuilder b(g);
+          const Value x = g.placeholder("x", of_x, {m, k});
+          const Value w = g.constant(random_bytes(of_w, {k, n}, 2), "w");
+          g.output("y", b.matmul(centred(b, x, zero, 77),
+                                 centred(b, w, of_w == DType::U8 ? Zero::Known : Zero::None, 128)));
+          NamedTensors inputs = {{"x", random_bytes(of_x, {m, k}, 1)}};
+          if (zero == Zero::Given) inputs["p"] = filled(of_x, 119);
+          expect_right(g, inputs);
+        }
+}
+
+TEST_P(Bytes, DequantisedLinearLayer) {
+  Graph g;
+  const Value x = g.placeholder("x", DType::U8, {2, 9, 50}), p = g.placeholder("p", DType::U8, {});
+  const Value w = g.constant(random_bytes(DType::I8, {40, 50}, 2), "w");
+  Tensor scales = random_tensor({40, 1}, 5);
+  for (float& s : scales.as<float>()) s = 0.01F + std::abs(s) / 50;
+  const Value a = g.op("dequantize", {x, g.placeholder("s", DType::F32, {}), p}),
+              c = g.op("dequantize", {w, g.constant(scales, "t")});
+  const std::vector<std::int64_t> turned = {1, 0};
+  const Value y = g.op("matmul", {a, g.op("transpose", {c}, {{"perm", turned}})});
+  g.output("y", g.op("relu", {g.op("add", {y, g.placeholder("r", DType::F32, {40})})}));
+  Tensor scale(DType::F32, {});
+  scale.as<float>()[0] = 0.02F;
+  expect_right(g,
+               {{"x", random_bytes(DType::U8, {2, 9, 50}, 1)},
+                {"p", filled(DType::U8, 100)},
+                {"s", scale},
+                {"r", random_tensor({40}, 4)}},
+               1e-5);
+}
+
+TEST_P(Bytes, ConvolutionWhoseBorderIsTheZeroPoint) {
+  const std::vector<std::int64_t> one = {1, 1}, two = {2, 1};
+  for (const std::int64_t groups : {1, 2})
+    for (const DType t : {DType::U8, DType::I8}) {
+      SCOPED_TRACE(::testing::Message() << groups << " groups of " << name(t));
+      Graph g;
+      GraphBuilder b(g);
+      const Dims of_x = {2, groups * 8, 9, 7}, of_w = {groups * 20, 8, 3, 2};
+      const Value x = g.placeholder("x", t, Shape(of_x.begin(), of_x.end()));
+      const Value w = g.constant(random_bytes(DType::I8, of_w, 2), "w");
+      g.output("y",
+               g.op("conv", {centred(b, x, Zero::Known, 99), b.cast(w, DType::I32)},
+                    {{"strides", two}, {"pad_low", one}, {"pad_high", one}, {"feature_groups", groups}}));
+      expect_right(g, {{"x", random_bytes(t, of_x, 1)}});
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(, Bytes, ::testing::ValuesIn(targets()), testing::target_name);
+
+}  // namespace
+}  // namespace deepseek
