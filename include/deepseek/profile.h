@@ -14,7 +14,7 @@
 
 namespace deepseek {
 
-// What a machine does at best with so many threads: measured by us, fp32.
+// What a machine does at best with so many threads: measured by us.
 struct Roof {
   // Memory that holds `capacity` bytes, and how fast it is streamed through.
   struct Level {
@@ -23,9 +23,10 @@ struct Roof {
     double read, write;     // bytes per second, all threads together
   };
   int threads = 1;
-  int vector_bits = 0;        // of the fused multiply-adds measured
-  double flops_per_s = 0;     // two for each multiply-add
-  std::vector<Level> levels;  // smallest first, memory last
+  int vector_bits = 0;          // of the fused multiply-adds measured
+  double flops_per_s = 0;       // fp32, two for each multiply-add
+  double bf16_flops_per_s = 0;  // of pairs of bf16 in vectors; 0 where the machine has no such instruction
+  std::vector<Level> levels;    // smallest first, memory last
 
   // The level that still holds what was touched this many bytes ago.
   const Level& level(double distance) const;

@@ -37,6 +37,7 @@ void bind_profile(nb::module_& m) {
       .def_ro("threads", &Roof::threads)
       .def_ro("vector_bits", &Roof::vector_bits)
       .def_ro("flops_per_s", &Roof::flops_per_s)
+      .def_ro("bf16_flops_per_s", &Roof::bf16_flops_per_s)
       .def_ro("levels", &Roof::levels);
 
   nb::class_<Profile>(m, "Profile")

@@ -13,6 +13,8 @@ namespace deepseek {
 namespace {
 
 constexpr int kLeastRuns = 6;
+// Before a way's precision: "gemm in bf16".
+constexpr std::string_view kIn = " in ";
 constexpr int kTraceRuns = 3;  // the fastest of these is kept
 
 // How long ago, in bytes touched since, each page of memory was touched last: an address that comes back soon is still
@@ -177,7 +179,7 @@ class Profiler : public Recorder {
       add(copy->to, state.address(copy->to));
     }
     shorten(touches, bound.bytes);
-    row.roof.compute += bound.flops / roof_.flops_per_s;
+    if (const double rate = rate_of(state, step); rate > 0) row.roof.compute += bound.flops / rate;
     for (const Touch& t : touches) {
       row.roof.bytes += t.bytes;
       reuse_->touch(t.at, t.bytes, [&](double distance, double piece) {
@@ -186,6 +188,26 @@ class Profiler : public Recorder {
         time += piece / (t.written ? level.write : level.read);
       });
     }
+  }
+
+  // Of the units that multiply in the step's precision; 0 where their rate was not measured (matrix registers, int8).
+  double rate_of(const Context::State& state, const Step& step) const {
+    const std::string& way = step.info.way;
+    const auto* kernel = std::get_if<KernelStep>(&step.work);
+    if (!kernel || !way.starts_with("gemm")) return roof_.flops_per_s;
+    const auto is_bf16 = [&](ValueId v) {
+      return v != kWorkspace && state.data.values[static_cast<std::size_t>(v)].type.dtype == DType::BF16;
+    };
+    std::string_view precision = name(DType::F32);
+    if (const std::size_t at = way.find(kIn); at != std::string::npos)
+      precision = std::string_view(way).substr(at + kIn.size());
+    else if (std::any_of(kernel->args.begin(), kernel->args.end(), is_bf16))
+      precision = name(DType::BF16);
+    precision = precision.substr(0, precision.find(' '));
+    if (precision == name(DType::F32)) return roof_.flops_per_s;
+    const std::string& target = state.data.target;
+    if (precision != name(DType::BF16) || target.find("amx") != std::string::npos) return 0;
+    return target.find("bf16") != std::string::npos ? roof_.bf16_flops_per_s : roof_.flops_per_s;
   }
 
   static bool writes(const Context::State& state, const Step& step, ValueId v) {

@@ -36,7 +36,7 @@ std::string figures(const StepProfile& s) {
   const std::string roof =
       s.roof.empty() ? std::string(13, ' ') : format("%4.0f%% %-7s ", s.roof_share() * 100, s.roof.c_str());
   return format("%8.1f %8.1f  ", s.flops_per_s() * 1e-9, s.bytes_per_s() * 1e-9) + roof + " " +
-         format("%-14s ", cut(s.way, 14).c_str()) + cut(s.ops.empty() ? s.name : s.ops, kOpsWidth) + calls +
+         format("%-16s ", cut(s.way, 16).c_str()) + cut(s.ops.empty() ? s.name : s.ops, kOpsWidth) + calls +
          (s.source.empty() ? "" : "  (" + s.source + ")");
 }
 
@@ -88,7 +88,8 @@ std::string Profile::str(int rows, bool merge) const {
   for (const Roof::Level& l : roof.levels)
     text += format(", %s %.0f/%.0f", l.name.c_str(), l.read * 1e-9, l.write * 1e-9);
   text += " GB/s (read/write)\n";
-  text += "         us     best us   share   GFLOP/s     GB/s   roof          way            ops (source)\n";
+  text +=
+      "         us     best us   share   GFLOP/s     GB/s   roof          way              ops (source)\n";
   const std::size_t shown = std::min(all.size(), static_cast<std::size_t>(std::max(rows, 0)));
   double rest = 0;
   for (std::size_t i = 0; i < all.size(); ++i) {
