@@ -230,7 +230,8 @@ class GemmLowering {
       return std::nullopt;
     const auto multiplies = [&](const Dim& run) {
       const std::int64_t mr = tile_rows(run, tile_.m);
-      return static_cast<double>(m_.value() / run.value() * ceil_of(run.value(), mr) * (mr + 1));
+      const std::int64_t runs = m_.value() / run.value();
+      return static_cast<double>(runs * ceil_of(run.value(), mr) * (mr + 1));
     };
     const auto panels = static_cast<double>(ceil_of(n_.value(), tile_.n));
     const double packed = multiplies(m_) * panels + kGatherCost * static_cast<double>(m_.value());
