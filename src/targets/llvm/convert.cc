@@ -3,6 +3,8 @@
 #include <llvm/IR/DerivedTypes.h>
 #include <llvm/IR/Intrinsics.h>
 
+#include <cmath>
+
 #include "targets/llvm/emitter.h"
 
 namespace deepseek::codegen {
@@ -125,6 +127,17 @@ llvm::Value* Emitter::convert(llvm::Value* x, DType from, DType to) {
     Constant* unused = ConstantInt::get(target, static_cast<std::uint64_t>(8 - bits(to)));
     r = b_.CreateShl(r, unused);
     return is_signed(to) ? b_.CreateAShr(r, unused) : b_.CreateLShr(r, unused);
+  }
+  if (bits(to) <= 16) {
+    // Limited first: LLVM has no vectors for saturating conversions to less than 32 bits.
+    const double size = std::ldexp(1.0, bits(to));
+    llvm::Type* t = x->getType();
+    Constant *zero = Constant::getNullValue(t), *low = ConstantFP::get(t, is_signed(to) ? -size / 2 : 0),
+             *high = ConstantFP::get(t, is_signed(to) ? size / 2 - 1 : size - 1);
+    llvm::Value* r = b_.CreateSelect(b_.CreateFCmpORD(x, x), x, zero);
+    r = b_.CreateSelect(b_.CreateFCmpOLT(r, low), low, r);
+    r = b_.CreateSelect(b_.CreateFCmpOGT(r, high), high, r);
+    return b_.CreateIntCast(b_.CreateFPToSI(r, shaped(b_.getInt32Ty(), x)), target, true);
   }
   llvm::Type* width = shaped(b_.getIntNTy(static_cast<unsigned>(bits(to))), x);
   llvm::Value* r = b_.CreateIntrinsic(
