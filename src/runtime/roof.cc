@@ -30,36 +30,44 @@ constexpr std::int64_t kLineWords = 32;  // four of the widest vectors
 using PeakFn = float (*)(std::int64_t count, float scale, float shift);
 constexpr float kScale = 0.998F, kShift = 0.001F;  // sums stay near 0.5
 
+// Vectors as members: as arguments of templates they would lose their attributes.
 #if defined(__x86_64__)
+struct Zmm {
+  __m512 v;
+};
+struct Ymm {
+  __m256 v;
+};
+
 [[gnu::target("avx512f")]] float peak_512(std::int64_t count, float scale, float shift) {
-  std::array<__m512, kSums> sums;
-  for (__m512& s : sums) s = _mm512_set1_ps(1);
+  std::array<Zmm, kSums> sums;
+  for (Zmm& s : sums) s.v = _mm512_set1_ps(1);
   const __m512 a = _mm512_set1_ps(scale), b = _mm512_set1_ps(shift);
   for (std::int64_t i = 0; i < count; ++i)
-    for (__m512& s : sums) s = _mm512_fmadd_ps(s, a, b);
-  for (int k = 1; k < kSums; ++k) sums[0] = _mm512_add_ps(sums[0], sums[static_cast<std::size_t>(k)]);
-  return _mm512_cvtss_f32(sums[0]);
+    for (Zmm& s : sums) s.v = _mm512_fmadd_ps(s.v, a, b);
+  for (int k = 1; k < kSums; ++k) sums[0].v = _mm512_add_ps(sums[0].v, sums[static_cast<std::size_t>(k)].v);
+  return _mm512_cvtss_f32(sums[0].v);
 }
 
 // The same with products of pairs of bf16: twice the FLOPs a vector.
 [[gnu::target("avx512f,avx512bf16")]] float peak_pairs_512(std::int64_t count, float scale, float) {
-  std::array<__m512, kSums> sums;
-  for (__m512& s : sums) s = _mm512_set1_ps(1);
+  std::array<Zmm, kSums> sums;
+  for (Zmm& s : sums) s.v = _mm512_set1_ps(1);
   const __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(scale), _mm512_set1_ps(-scale));
   for (std::int64_t i = 0; i < count; ++i)
-    for (__m512& s : sums) s = _mm512_dpbf16_ps(s, a, a);
-  for (int k = 1; k < kSums; ++k) sums[0] = _mm512_add_ps(sums[0], sums[static_cast<std::size_t>(k)]);
-  return _mm512_cvtss_f32(sums[0]);
+    for (Zmm& s : sums) s.v = _mm512_dpbf16_ps(s.v, a, a);
+  for (int k = 1; k < kSums; ++k) sums[0].v = _mm512_add_ps(sums[0].v, sums[static_cast<std::size_t>(k)].v);
+  return _mm512_cvtss_f32(sums[0].v);
 }
 
 [[gnu::target("avx2,fma")]] float peak_256(std::int64_t count, float scale, float shift) {
-  std::array<__m256, kSums> sums;
-  for (__m256& s : sums) s = _mm256_set1_ps(1);
+  std::array<Ymm, kSums> sums;
+  for (Ymm& s : sums) s.v = _mm256_set1_ps(1);
   const __m256 a = _mm256_set1_ps(scale), b = _mm256_set1_ps(shift);
   for (std::int64_t i = 0; i < count; ++i)
-    for (__m256& s : sums) s = _mm256_fmadd_ps(s, a, b);
-  for (int k = 1; k < kSums; ++k) sums[0] = _mm256_add_ps(sums[0], sums[static_cast<std::size_t>(k)]);
-  return _mm256_cvtss_f32(sums[0]);
+    for (Ymm& s : sums) s.v = _mm256_fmadd_ps(s.v, a, b);
+  for (int k = 1; k < kSums; ++k) sums[0].v = _mm256_add_ps(sums[0].v, sums[static_cast<std::size_t>(k)].v);
+  return _mm256_cvtss_f32(sums[0].v);
 }
 #endif
 
