@@ -23,6 +23,12 @@ struct CompileOptions {
   // where the target multiplies those faster, and sum in fp32; explain() says which do. "int8": to quantise, which no
   // target does so far. What is not to be had is said in CompileReport::warnings and runs in fp32.
   std::string precision = "fp32";
+  // How ways to compute the same thing are chosen. "off": by their prices, from a model of the machine. "fast": where
+  // prices are close the ways are measured, once on a machine, within a second or so. "full": as long as it takes.
+  std::string tune = "fast";
+  // How far an fp32 contraction's result may be from the exact one, relative to the largest: ways that round more, such
+  // as Winograd's 4x4, are not taken.
+  double rtol = 1e-5;
   // Keeps what derives from parameters between runs (folded, packed weights).
   bool freeze = true;
   // Names of passes, rewrite rules and ways to leave out: every result must stay right without any one of

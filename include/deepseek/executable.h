@@ -93,6 +93,9 @@ class Context {
   void set_trace(TraceFn trace, void* user);
   // Memory for intermediate values at the dims of the last run.
   std::size_t arena_bytes() const;
+  // Reads the memory that runs reuse, not what is prepared, into the caches: for timing a run whose weights alone have
+  // left them.
+  void warm() const;
 
  private:
   friend class Profiler;  // src/runtime/profile.cc

@@ -20,6 +20,8 @@ def compile(
     threads: int | None = None,
     precision: str = "fp32",
     strict: bool = False,
+    tune: str = "fast",
+    rtol: float = 1e-5,
     freeze: bool = True,
     isa: str = "",
     disable: Sequence[str] = (),
@@ -34,6 +36,10 @@ def compile(
     `precision`: "fp32" gives fp32's results. "bf16": float32 matmuls and convolutions round their operands to
     bfloat16 where that is faster, and sum in float32; `explain()` says which do. What the target cannot do is
     said in a warning and runs in fp32.
+    `tune`: how ways to compute the same thing are chosen: "off": by a model of the machine; "fast": close
+    ones are measured, once on a machine, in about a second; "full": as long as it takes. explain() tells.
+    `rtol`: how far an fp32 contraction may be from the exact result, relative to the largest element: ways
+    that round more, such as Winograd's 4x4, are not taken.
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
     `isa` caps the instruction set ("avx2"); `disable` leaves out passes and ways by name.
     `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them.
@@ -44,6 +50,8 @@ def compile(
         "isa": isa,
         "threads": threads or 0,
         "precision": precision,
+        "tune": tune,
+        "rtol": rtol,
         "freeze": freeze,
         "disable": list(disable),
     }

@@ -101,10 +101,12 @@ void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const
 
 std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
     const PyGraph& graph, const std::string& target, bool strict, const std::string& isa, int threads,
-    const std::string& precision, bool freeze, const std::vector<std::string>& disable) {
+    const std::string& precision, const std::string& tune, double rtol, bool freeze,
+    const std::vector<std::string>& disable) {
   CompileReport report;
   const nb::gil_scoped_release unlocked;
-  Executable e = compile(*graph.graph, {target, strict, isa, threads, precision, freeze, disable}, &report);
+  Executable e =
+      compile(*graph.graph, {target, strict, isa, threads, precision, tune, rtol, freeze, disable}, &report);
   return {std::move(e), report.target, report.warnings};
 }
 
@@ -177,8 +179,8 @@ void bind_executable(nb::module_& m) {
            "output.");
 
   m.def("compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
-        nb::arg("threads"), nb::arg("precision"), nb::arg("freeze"), nb::arg("disable"),
-        "Gives the executable, the target that was used, and warnings.");
+        nb::arg("threads"), nb::arg("precision"), nb::arg("tune"), nb::arg("rtol"), nb::arg("freeze"),
+        nb::arg("disable"), "Gives the executable, the target that was used, and warnings.");
   m.def("default_threads", &default_threads);
 }
 

@@ -29,6 +29,13 @@ kernels::Precision precision_on(const TargetInfo& target, const std::string& wan
   return kernels::Precision::Fp32;
 }
 
+Tune tune_of(const std::string& name) {
+  if (name == "off") return Tune::Off;
+  if (name == "fast") return Tune::Fast;
+  if (name == "full") return Tune::Full;
+  throw Error(Code::InvalidArgument, "compile", "", "tune 'off', 'fast' or 'full'", "'" + name + "'");
+}
+
 }  // namespace
 
 Executable compile(const Graph& graph, const CompileOptions& options, CompileReport* report) {
@@ -54,7 +61,9 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
                 .fuse = passes.allows("form_groups"),
                 .freeze = options.freeze,
                 .threads = options.threads,
-                .precision = precision});
+                .precision = precision,
+                .rtol = options.rtol,
+                .tune = tune_of(options.tune)});
 }
 
 }  // namespace deepseek

@@ -26,8 +26,10 @@ constexpr std::int64_t kRowPadding = 16;  // keeps packed rows off the same cach
 constexpr std::int64_t kAliasingStride = 1024;
 // Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
 constexpr std::int64_t kSumsInFlight = 8;
-// What gathering an element of a packed row costs, in multiplies of a vector of columns.
-constexpr double kGatherCost = 2;
+// What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
+constexpr double kMoveCost = 0.5, kRunCost = 10;
+constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
+constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
 
 Dim product_of(const std::vector<Dim>& dims) {
   Dim p = 1;
@@ -107,7 +109,8 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
 
 class GemmLowering {
  public:
-  GemmLowering(const Group& group, const TileShape& tile, const LoweringContext& context)
+  // `windows`: read in place.
+  GemmLowering(const Group& group, const TileShape& tile, const LoweringContext& context, bool windows)
       : g_(group),
         tile_(tile),
         c_(contraction_of(*group.anchor)),
@@ -116,12 +119,44 @@ class GemmLowering {
         k_(product_of(c_.k)),
         padded_(tile.group == 1 ? k_ : ceildiv(k_, tile.k) * tile.k),
         batch_(product_of(c_.batch)),
+        target_(context.target),
         gpu_(context.target.gpu_mapped),
-        windows_(choose_windows()),
+        windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
         b_(block_for(m_, run_, n_, k_, batch_, tile, context.target)) {}
 
-  Lowered run() {
+  // What it runs in, where that is less than fp32.
+  std::string note(Precision asked) const {
+    return tile_.right == tile_.operands ? precision_note(asked, tile_.operands)
+                                         : " in " + std::string(name(tile_.operands));
+  }
+
+  // Windows are for what is no plain matrix.
+  bool reads_windows() const { return windows_.has_value(); }
+
+  double cost() const {
+    const auto guess = [](const Dim& d, std::int64_t otherwise) {
+      return d.is_static() ? d.value() : otherwise;
+    };
+    const std::int64_t m = guess(m_, kManyRows), n = guess(n_, kManyDeep), k = guess(k_, kManyDeep);
+    const std::int64_t run = windows_ ? windows_->run : m;
+    const auto depth = static_cast<double>(k), columns = static_cast<double>(ceil_of(n, b_.nr) * b_.nr);
+    const std::int64_t runs_of_rows = m / std::max<std::int64_t>(run, 1);
+    double result = static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr) * columns * depth;
+    if (windows_) {
+      if (windows_->bordered) result += kMoveCost * static_cast<double>(guess(windows_->copied, 0) * b_.nr);
+    } else if (Assembly a(g_); !plain(a.scope(), 0)) {
+      const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
+      const double runs = w ? depth / static_cast<double>(w->depth.back().extent) : 1;
+      result += (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * b_.nr);
+    }
+    const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
+    const bool matrix_unit = tile_.k > tile_.group;
+    const double each = matrix_unit ? kMatrixUnit : 1.0 / static_cast<double>(tile_.group);
+    return static_cast<double>(guess(batch_, 1)) * cost_of(result * each, columns * depth * bytes, target_);
+  }
+
+  Lowered run(Precision asked) {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{tile_.right, {batch_ * panels * padded_ * b_.nr}}};
@@ -129,7 +164,7 @@ class GemmLowering {
                     multiply(result.temps[0])};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
     result.calls[1].flops = batch_ * m_ * n_ * k_ * 2;
-    result.way = "gemm";
+    result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
     return result;
   }
 
@@ -217,25 +252,15 @@ class GemmLowering {
     return !masks_rows() && tile_.m > 8 && stride % kAliasingStride == 0;
   }
 
-  // Windows, where tiles that do not cross their runs cost less than packing rows.
-  std::optional<Windows> choose_windows() const {
-    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != tile_.group || !tile_.any_rows ||
-        !m_.is_static() || !n_.is_static())
+  std::optional<Windows> find_windows() const {
+    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != tile_.group || !tile_.any_rows)
       return std::nullopt;
     Assembly a(g_);
     if (plain(a.scope(), 0)) return std::nullopt;
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
     if (!w || aliases(w->row_step)) return std::nullopt;
-    if (tile_.group > 1 && (w->depth.back().stride != 1 || w->depth.back().extent % tile_.group != 0))
-      return std::nullopt;
-    const auto multiplies = [&](const Dim& run) {
-      const std::int64_t mr = tile_rows(run, tile_.m);
-      const std::int64_t runs = m_.value() / run.value();
-      return static_cast<double>(runs * ceil_of(run.value(), mr) * (mr + 1));
-    };
-    const auto panels = static_cast<double>(ceil_of(n_.value(), tile_.n));
-    const double packed = multiplies(m_) * panels + kGatherCost * static_cast<double>(m_.value());
-    return multiplies(w->run) * panels <= packed ? w : std::nullopt;
+    const bool whole_groups = w->depth.back().stride == 1 && w->depth.back().extent % tile_.group == 0;
+    return tile_.group == 1 || whole_groups ? w : std::nullopt;
   }
 
   struct Operand {  // element (r, c) of a block is buffer[base + r*stride + c]
@@ -472,6 +497,7 @@ class GemmLowering {
   Dim m_, n_, k_;
   Dim padded_;  // k_ as the operands are packed
   Dim batch_;
+  const TargetInfo& target_;
   bool gpu_;
   std::optional<Windows> windows_;
   Dim run_;
@@ -487,9 +513,7 @@ DType operand_type(const Node& n, const LoweringContext& context) {
   return few ? DType::F32 : DType::BF16;
 }
 
-}  // namespace
-
-std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context) {
+std::optional<GemmLowering> take(const Group& group, const LoweringContext& context, bool windows) {
   if (group.kind != GroupKind::Contraction) return std::nullopt;
   const Node& n = *group.anchor;
   const DType type = operand_type(n, context), wide = compute_type(n.outputs[0].dtype);
@@ -498,11 +522,30 @@ std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& con
   for (const auto& [left, right] : pairs)
     for (const TileShape& tile : context.target.tiles)
       if (tile.operands == left && tile.right == right) {
-        Lowered lowered = GemmLowering(group, tile, context).run();
-        lowered.way += bytes ? " in " + std::string(name(left)) : precision_note(context.precision, left);
-        return lowered;
+        GemmLowering lowering(group, tile, context, windows);
+        return lowering.reads_windows() == windows ? std::optional(std::move(lowering)) : std::nullopt;
       }
   return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<double> price_gemm(const Group& group, const LoweringContext& context) {
+  const auto lowering = take(group, context, false);
+  return lowering ? std::optional(lowering->cost()) : std::nullopt;
+}
+std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context) {
+  auto lowering = take(group, context, false);
+  return lowering ? std::optional(lowering->run(context.precision)) : std::nullopt;
+}
+
+std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context) {
+  const auto lowering = take(group, context, true);
+  return lowering ? std::optional(lowering->cost()) : std::nullopt;
+}
+std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context) {
+  auto lowering = take(group, context, true);
+  return lowering ? std::optional(lowering->run(context.precision)) : std::nullopt;
 }
 
 }  // namespace deepseek::kernels

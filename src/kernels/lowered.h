@@ -37,6 +37,8 @@ struct Lowered {
   std::string way;  // which way was taken: "gemm", "map", ...
 };
 
+constexpr double kDefaultRtol = 1e-5;
+
 // What fp32 contractions may be computed in; sums, and everything else, stay in fp32.
 enum class Precision : std::uint8_t { Fp32, Bf16 };
 // Says what a contraction runs in, behind the name of its way, where the user asked for less than fp32.
@@ -49,7 +51,9 @@ struct LoweringContext {
   // Nodes whose results are known before a run: what a way makes of them costs nothing later.
   const std::set<const Node*>& fixed;
   Precision precision = Precision::Fp32;
-  bool allows(std::string_view way) const;
+  // How far results may be from exact ones, relative to the largest: ways that round more are not taken.
+  double rtol = kDefaultRtol;
+  bool allows(std::string_view way) const;  // "winograd" left out leaves out "winograd 2x2"
 };
 
 // The symbols in a node's result shapes that neither its inputs nor its attributes have.
@@ -59,17 +63,32 @@ std::vector<std::string> defined_symbols(const Node& n);
 struct Way {
   std::string_view name;
   std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
-  bool required;  // a definition's generic schedule: cannot be disabled
+  bool required = false;  // a definition's generic schedule: cannot be disabled
+  // What it would cost, in multiply-adds of full tiles; null: the way is taken wherever it can be.
+  std::optional<double> (*price)(const Group&, const LoweringContext&) = nullptr;
 };
 // Best first; the definitions last.
 std::span<const Way> ways();
 
-// The ways for a kind of group, best first; each ends in the definition under a generic schedule, which takes
-// any group of its kind.
-Lowered lower_group(const Group& group, const LoweringContext& context);
+struct PricedWay {
+  const Way* way;
+  double cost;
+};
+// The ways with a price that take the group, cheapest first.
+std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& context);
 
+// By `way`, else by the cheapest way, else by the first that takes it; a definition under a generic schedule takes any
+// group of its kind.
+Lowered lower_group(const Group& group, const LoweringContext& context, const Way* way = nullptr);
+
+template <int Outputs>
 std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context);
+template <int Outputs>
+std::optional<double> price_winograd(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
+std::optional<double> price_gemm(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context);
+std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);

@@ -9,13 +9,21 @@ using namespace loops;
 // What a tile costs beside its rows: reading a panel's row and going round the loop take as long as a row's multiplies.
 constexpr std::int64_t kRowsOfOverhead = 1;
 
+double tile_cost(std::int64_t rows, std::int64_t r) {
+  return static_cast<double>(ceil_of(rows, r) * (r + kRowsOfOverhead));
+}
+
+double cost_of(double multiplies, double weights, const TargetInfo& target) {
+  const double streaming = weights * static_cast<double>(target.vector_bytes) / 2;
+  return std::max(multiplies, streaming) + std::min(multiplies, streaming) / 4;
+}
+
 std::int64_t tile_rows(const Dim& m, std::int64_t most) {
   if (!m.is_static()) return most;
   const std::int64_t rows = std::max<std::int64_t>(m.value(), 1);
   std::int64_t best = std::min(rows, most);
-  const auto cost = [&](std::int64_t r) { return ceil_of(rows, r) * (r + kRowsOfOverhead); };
   for (std::int64_t r = best; --r > 0;)
-    if (cost(r) < cost(best)) best = r;
+    if (tile_cost(rows, r) < tile_cost(rows, best)) best = r;
   return best;
 }
 

@@ -3,6 +3,7 @@
 
 #include "deepseek/shape.h"
 #include "loops/ir.h"
+#include "targets/target.h"
 
 namespace deepseek::kernels {
 
@@ -14,6 +15,12 @@ inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops:
 
 // Rows per tile for m rows in all and at most `most` per tile, so that few tiles do few rows twice.
 std::int64_t tile_rows(const Dim& m, std::int64_t most);
+
+// What `rows` rows in tiles of r rows cost, in rows: what is done twice and the overhead of a tile count.
+double tile_cost(std::int64_t rows, std::int64_t r);
+// What so many multiply-adds of full tiles cost, in multiply-adds, beside streaming so many elements of weights, which
+// nobody has in cache when a whole model runs: the smaller part hides for the most part behind the larger.
+double cost_of(double multiplies, double weights, const TargetInfo& target);
 
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
 // of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row.

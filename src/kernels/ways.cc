@@ -1,5 +1,6 @@
 // The ways to each kind of group, best first, the definition last.
 #include <algorithm>
+#include <tuple>
 
 #include "kernels/gpu_map.h"
 #include "kernels/lowered.h"
@@ -10,9 +11,14 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr Way kWays[] = {
-    {"winograd", lower_winograd, false},   {"gemm", lower_gemm, false},
-    {"depthwise", lower_depthwise, false}, {"rows", lower_rows, false},
-    {"concat", lower_concat, false},       {"map", lower_map, true},
+    {"winograd 4x4", lower_winograd<4>, false, price_winograd<4>},
+    {"winograd 2x2", lower_winograd<2>, false, price_winograd<2>},
+    {"gemm windows", lower_gemm_windows, false, price_gemm_windows},
+    {"gemm", lower_gemm, false, price_gemm},
+    {"depthwise", lower_depthwise},
+    {"rows", lower_rows},
+    {"concat", lower_concat},
+    {"map", lower_map, true},
     {"program", lower_program, true},
 };
 
@@ -25,21 +31,38 @@ std::string precision_note(Precision asked, DType operands) {
 }
 
 bool LoweringContext::allows(std::string_view way) const {
-  return std::find(disabled.begin(), disabled.end(), way) == disabled.end();
+  return std::none_of(disabled.begin(), disabled.end(), [&](const std::string& name) {
+    return way == name || (way.starts_with(name) && way[name.size()] == ' ');
+  });
 }
 
-Lowered lower_group(const Group& group, const LoweringContext& context) {
-  for (const Way& way : kWays) {
-    if (!way.required && !context.allows(way.name)) continue;
-    auto lowered = way.lower(group, context);
-    if (!lowered) continue;
-    if (context.target.gpu_mapped)
-      for (Call& c : lowered->calls) c.program = map_to_gpu(c.program);
-    return *std::move(lowered);
+std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& context) {
+  std::vector<PricedWay> result;
+  for (const Way& way : kWays)
+    if (way.price && context.allows(way.name))
+      if (const auto cost = way.price(group, context)) result.push_back({&way, *cost});
+  std::sort(result.begin(), result.end(), [](const PricedWay& a, const PricedWay& b) {
+    return std::tie(a.cost, a.way) < std::tie(b.cost, b.way);
+  });
+  return result;
+}
+
+Lowered lower_group(const Group& group, const LoweringContext& context, const Way* way) {
+  std::optional<Lowered> lowered;
+  if (!way)
+    if (const auto priced = priced_ways(group, context); !priced.empty()) way = priced.front().way;
+  if (way) lowered = way->lower(group, context);
+  for (const Way& other : kWays)
+    if (!lowered && !other.price && (other.required || context.allows(other.name)))
+      lowered = other.lower(group, context);
+  if (!lowered) {
+    const Node& n = *group.anchor;
+    throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "a way to compute it",
+                "every way left out");
   }
-  const Node& n = *group.anchor;
-  throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "a way to compute it",
-              "every way left out");
+  if (context.target.gpu_mapped)
+    for (Call& c : lowered->calls) c.program = map_to_gpu(c.program);
+  return *std::move(lowered);
 }
 
 }  // namespace deepseek::kernels

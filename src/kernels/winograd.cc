@@ -51,35 +51,23 @@ std::optional<ConvShape> shape_of(const Node& n) {
   return ConvShape{y[0], y[1].value(), y[2].value(), x[3].value(), y[3].value()};
 }
 
-// What a way costs, in multiply-adds: those that it does, and those that fit into the time of reading its filters from
-// memory, which nobody has in cache when a whole model runs.
-double cost(double multiplications, double filter_elements, const TargetInfo& target) {
-  return multiplications + filter_elements * static_cast<double>(target.vector_bytes) / 2;
+// Multiply-adds of the products, of both transforms, and those that fit into the time of reading the filters.
+double cost(const ConvShape& s, std::int64_t m, const TileShape& tile, const TargetInfo& target) {
+  // Both transforms take about as long per element as a dozen multiply-adds of the product.
+  constexpr double kTransform = 12;
+  const double points = static_cast<double>((m + 2) * (m + 2));
+  const std::int64_t patches =
+      (s.batch.is_static() ? s.batch.value() : 1) * ceil_of(s.height, m) * ceil_of(s.width, m);
+  const std::int64_t mr = tile_rows(patches, tile.m);
+  const double rows = tile_cost(patches, mr), plane = static_cast<double>(s.channels * s.filters);
+  const double transforms = kTransform * static_cast<double>(patches * (s.channels + s.filters)) * points;
+  return cost_of(points * rows * plane + transforms, points * plane, target);
 }
 
-// Outputs per side of a patch with the least cost; 0 for the direct algorithm.
-std::int64_t best_patch(const ConvShape& s, const TileShape& tile, const LoweringContext& context) {
-  const TargetInfo& target = context.target;
-  const auto channels = static_cast<double>(s.channels), filters = static_cast<double>(s.filters);
-  const auto batch = static_cast<double>(s.batch.is_static() ? s.batch.value() : 1);
-  const double plane = channels * filters;
-  std::int64_t best = 0;
-  double least = cost(9 * batch * static_cast<double>(s.height * s.width) * plane, 9 * plane, target);
-  // The transforms need fp32's digits; the direct algorithm can do with half the bits, in half the time.
-  if (context.precision == Precision::Bf16) least /= 2;
-  for (const std::int64_t m : {2, 4}) {
-    const double points = static_cast<double>((m + 2) * (m + 2));
-    const double patches = batch * static_cast<double>(ceil_of(s.height, m) * ceil_of(s.width, m));
-    const double rows = std::max(patches, static_cast<double>(std::min<std::int64_t>(tile.m, 8)));
-    // Both transforms take about as long per element as a dozen multiply-adds of the product.
-    const double transforms = 12 * patches * points * (channels + filters);
-    const double total = cost(points * rows * plane + transforms, points * plane, target);
-    if (total < least) {
-      least = total;
-      best = m;
-    }
-  }
-  return best;
+// How far results are from exact ones, relative to the largest, measured over random filters: a multiple of the root of
+// the channels.
+double rounding(const ConvShape& s, std::int64_t m) {
+  return (m == 4 ? 2.5e-7 : 6e-8) * std::sqrt(static_cast<double>(s.channels));
 }
 
 class WinogradLowering {
@@ -107,9 +95,9 @@ class WinogradLowering {
     Lowered result;
     result.temps = {Type{DType::F32, {Dim(points_ * panels_ * s_.channels * nr_)}}};
     result.calls = {filters(result.temps[0]), product(result.temps[0])};
-    result.calls[0].flops = Dim(points_ * panels_ * s_.channels * nr_);              // elements made
-    result.calls[1].flops = patches_ * Dim(points_ * s_.channels * s_.filters * 2);  // of the products
+    result.calls[0].flops = Dim(points_ * panels_ * s_.channels * nr_);  // elements made
     result.way = "winograd " + std::to_string(t_.outputs) + "x" + std::to_string(t_.outputs);
+    result.calls[1].flops = patches_ * Dim(points_ * s_.channels * s_.filters * 2);  // of the products
     return result;
   }
 
@@ -310,22 +298,45 @@ class WinogradLowering {
   bool all_panels_;  // of filters in one task, which transforms its own inputs
 };
 
-}  // namespace
+// The convolution and the tile for it, where the algorithm applies.
+struct Taken {
+  ConvShape shape;
+  const TileShape* tile;
+};
 
-std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context) {
+std::optional<Taken> taken(const Group& group, const LoweringContext& context, std::int64_t outputs) {
   if (group.kind != GroupKind::Contraction || context.target.gpu_mapped) return std::nullopt;
   const auto shape = shape_of(*group.anchor);
   if (!shape || std::min(shape->channels, shape->filters) < kMinChannels) return std::nullopt;
   if (!context.fixed.contains(group.anchor->in(1).node)) return std::nullopt;
-  for (const TileShape& tile : context.target.tiles) {
-    if (tile.operands != DType::F32 || !tile.any_rows || tile.operands_in != Space::Global) continue;
-    const std::int64_t patch = best_patch(*shape, tile, context);
-    if (patch == 0) return std::nullopt;
-    Lowered lowered = WinogradLowering(group, tile, *shape, patch, context.target).run();
-    lowered.way += precision_note(context.precision, DType::F32);
-    return lowered;
-  }
+  if (rounding(*shape, outputs) > context.rtol) return std::nullopt;
+  for (const TileShape& tile : context.target.tiles)
+    if (tile.operands == DType::F32 && tile.any_rows && tile.operands_in == Space::Global)
+      return Taken{*shape, &tile};
   return std::nullopt;
 }
+
+}  // namespace
+
+template <int Outputs>
+std::optional<double> price_winograd(const Group& group, const LoweringContext& context) {
+  const auto t = taken(group, context, Outputs);
+  if (!t) return std::nullopt;
+  return cost(t->shape, Outputs, *t->tile, context.target);
+}
+
+template <int Outputs>
+std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context) {
+  const auto t = taken(group, context, Outputs);
+  if (!t) return std::nullopt;
+  Lowered lowered = WinogradLowering(group, *t->tile, t->shape, Outputs, context.target).run();
+  lowered.way += precision_note(context.precision, DType::F32);
+  return lowered;
+}
+
+template std::optional<double> price_winograd<2>(const Group&, const LoweringContext&);
+template std::optional<double> price_winograd<4>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<2>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<4>(const Group&, const LoweringContext&);
 
 }  // namespace deepseek::kernels

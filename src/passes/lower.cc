@@ -7,6 +7,7 @@
 #include "loops/simplify.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
+#include "passes/tune.h"
 #include "runtime/builder.h"
 #include "runtime/in_parallel.h"
 
@@ -35,11 +36,13 @@ class Lowering {
 
     const std::vector<Group> groups = form_groups(graph_, options_.fuse);
     const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
-    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed, options_.precision};
+    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed, options_.precision,
+                                           options_.rtol};
+    choices_ = choose_ways(groups, context, target_, options_);
     std::vector<Lowered> lowered(groups.size());
     const auto lower_at = [&](std::size_t i) {
       if (groups[i].kind == GroupKind::Control) return;
-      lowered[i] = lower_one(groups[i], context);
+      lowered[i] = lower_one(groups[i], context, choices_[i].way);
       for (Call& c : lowered[i].calls) c.program = loops::simplify(c.program);
     };
     in_parallel(groups.size(), lower_at, true);
@@ -55,7 +58,7 @@ class Lowering {
       if (groups[i].kind == GroupKind::Control) {
         control(*groups[i].anchor);
       } else {
-        append(groups[i], lowered[i], compiled, next);
+        append(groups[i], lowered[i], choices_[i], compiled, next);
       }
     }
     for (const Output& o : graph_.outputs()) builder_.output(o.name, id(o.value));
@@ -73,10 +76,10 @@ class Lowering {
         throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "results of a real dtype", str(t));
   }
 
-  Lowered lower_one(const Group& g, const kernels::LoweringContext& context) {
+  Lowered lower_one(const Group& g, const kernels::LoweringContext& context, const kernels::Way* way) {
     for (const Node* n : g.members) check_supported(*n);
     try {
-      return kernels::lower_group(g, context);
+      return kernels::lower_group(g, context, way);
     } catch (const Error& e) {
       throw e.with_context(std::string(g.anchor->op_name()), g.anchor->source);
     }
@@ -147,7 +150,7 @@ class Lowering {
     return {c.program.name, ops, g.anchor->source, flops, bytes, std::move(way)};
   }
 
-  void append(const Group& g, const Lowered& lowered,
+  void append(const Group& g, const Lowered& lowered, const Choice& choice,
               const std::vector<std::shared_ptr<const Kernel>>& compiled, std::size_t& next) {
     std::vector<ValueId> temps;
     for (const Type& t : lowered.temps) temps.push_back(builder_.temp(t));
@@ -170,8 +173,9 @@ class Lowering {
       builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info, std::move(step));
       if (c == 0 && !lowered.defines.empty()) builder_.define(info, temps[0], lowered.defines);
     }
-    builder_.note(g.name() + ": " + lowered.way +
-                  (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
+    std::string note = g.name() + ": " + lowered.way;
+    if (const std::string tried = choice.str(); !tried.empty()) note += " of " + tried;
+    builder_.note(note + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
   }
 
   ValueId argument(const Arg& a, const std::vector<ValueId>& temps) {
@@ -205,6 +209,7 @@ class Lowering {
   Target& target_;
   const LowerOptions& options_;
   ExecutableBuilder builder_;
+  std::vector<Choice> choices_;  // by group
   std::map<Key, ValueId> ids_;
   std::set<ValueId> fixed_;
 };

@@ -337,4 +337,9 @@ std::size_t Context::arena_bytes() const {
   return static_cast<std::size_t>(sum);
 }
 
+void Context::warm() const {
+  for (const State::Memory& m : state_->segments) read_lines(m.arena.data(), m.arena.bytes());
+  state_->scratch.warm();
+}
+
 }  // namespace deepseek

@@ -35,10 +35,14 @@ class Scratch {
  public:
   void reserve(std::int64_t bytes_per_worker, int workers);
   std::byte* of(int worker) const { return memory_[static_cast<std::size_t>(worker)].data(); }
+  void warm() const;
 
  private:
   std::vector<GrowingMemory> memory_;
 };
+
+// Reads every cache line.
+void read_lines(const std::byte* data, std::int64_t bytes);
 
 std::int64_t most_scratch(const KernelShape& shape);
 

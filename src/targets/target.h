@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,9 @@ class Target {
   virtual const TargetInfo& info() const = 0;
   // Compiles (or finds in its cache) one kernel per program. Programs are verified. Thread-safe.
   virtual std::vector<std::shared_ptr<const Kernel>> compile(std::span<const loops::Program> programs) = 0;
+  // What was found out about this machine, kept between processes where the target can: a text under a key.
+  virtual std::optional<std::string> recall(const std::string& /*key*/) const { return std::nullopt; }
+  virtual void remember(const std::string& /*key*/, const std::string& /*text*/) {}
 };
 
 }  // namespace deepseek

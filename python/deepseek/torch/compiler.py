@@ -32,6 +32,8 @@ class Options:
 
     threads: int | None = None  # PyTorch's number when None
     precision: str = "fp32"
+    tune: str = "fast"  # as in deepseek.compile, rtol too
+    rtol: float = 1e-5
     freeze: bool = (
         True  # keep what derives from parameters (packed weights) between calls of an inference graph
     )
@@ -99,7 +101,13 @@ def _compile_islands(
         pieces = {}
         threads = options.threads or torch.get_num_threads()
         for island, translation in zip(islands, translations, strict=True):
-            executable = deepseek.compile(translation.graph, threads=threads, precision=options.precision)
+            executable = deepseek.compile(
+                translation.graph,
+                threads=threads,
+                precision=options.precision,
+                tune=options.tune,
+                rtol=options.rtol,
+            )
             held = [i for i, node in enumerate(island.inputs) if node in parameters]
             pieces[id(island)] = Piece(executable, held)
             record.add_piece(len(island.nodes), executable)

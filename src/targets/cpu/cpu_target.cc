@@ -1,5 +1,7 @@
 #include "targets/cpu/cpu_target.h"
 
+#include <llvm/ADT/StringRef.h>
+#include <llvm/TargetParser/Host.h>
 #include <malloc.h>
 
 #include <atomic>
@@ -106,7 +108,20 @@ class CpuTarget final : public Target {
     return kernels;
   }
 
+  std::optional<std::string> recall(const std::string& key) const override {
+    return disk_ ? disk_->find(fact_key(key)) : std::nullopt;
+  }
+  void remember(const std::string& key, const std::string& text) override {
+    if (disk_) disk_->store(fact_key(key), text);
+  }
+
  private:
+  // What holds for one kind of processor does not for another: the folder may be shared.
+  std::string fact_key(const std::string& key) const {
+    return KernelCache::key({"fact", key, isa_.info.isa, llvm::sys::getHostCPUName().str(),
+                             std::to_string(isa_.info.l2_bytes), compiler_build()});
+  }
+
   std::string key_of(const Program& p) const {
     return KernelCache::key({loops::print(p), isa_.info.isa, isa_.machine.triple, compiler_build()});
   }

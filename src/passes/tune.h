@@ -1,0 +1,31 @@
+// Which way each contraction takes: the cheapest by price or, where prices are close, the one measured fastest.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/lowered.h"
+#include "passes/groups.h"
+#include "passes/lower.h"
+#include "targets/target.h"
+
+namespace deepseek {
+
+struct TriedWay {
+  const kernels::Way* way;
+  double cost;         // its price, in multiply-adds
+  double seconds = 0;  // of a run with its weights out of the caches; 0: not measured
+};
+
+struct Choice {
+  const kernels::Way* way = nullptr;  // null: no way with a price takes the group
+  std::vector<TriedWay> ways;         // every way with a price, cheapest first
+  // "winograd 4x4 0.21 ms, gemm 0.56 ms": what was chosen from; empty where there was no choice.
+  std::string str() const;
+};
+
+// One choice per group. Measures as options.tune says; what was measured once is remembered by the target.
+std::vector<Choice> choose_ways(std::span<const Group> groups, const kernels::LoweringContext& context,
+                                Target& target, const LowerOptions& options);
+
+}  // namespace deepseek
