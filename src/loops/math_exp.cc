@@ -34,6 +34,7 @@ constexpr std::array kTanhBottom = {1.0, 4.641641019e-1, 2.449105515e-2, 2.54463
 // x = n ln 2 + r, |r| <= ln 2 / 2.
 struct Reduced {
   Expr n, integer, r;
+  Expr shifted;  // the bits of n + magic, whose last ones are n
 };
 Reduced reduce_exp(const Expr& x) {
   const bool wide = x.type() == DType::F64;
@@ -41,12 +42,17 @@ Reduced reduce_exp(const Expr& x) {
   const Expr t = fma(x, constant(x.type(), kLog2E), m), n = t - m;
   Expr r = fma(n, constant(x.type(), wide ? -kLn2 : -kLn2F32), x);
   r = fma(n, constant(x.type(), wide ? -kLn2Rest : -kLn2RestF32), r);
-  return {n, to_bits(t) - to_bits(m), r};
+  return {n, to_bits(t) - to_bits(m), r, to_bits(t)};
 }
 
 // exp(r) - 1.
 Expr exp_minus_one(const Expr& r) {
-  return fma(r * r, r.type() == DType::F64 ? polynomial(r, kExpTail) : polynomial(r, kExpTailF32), r);
+  const Expr square = r * r;
+  if (r.type() == DType::F64) return fma(square, polynomial(r, kExpTail), r);
+  const auto c = [&](std::size_t i) { return constant(r.type(), kExpTailF32[i]); };
+  // In pairs: a chain of multiply-adds waits for each before.
+  const Expr low = fma(r, c(1), c(0)), high = fma(square, c(4), fma(r, c(3), c(2)));
+  return fma(square, fma(square, high, low), r);
 }
 
 // x = 2^exponent m with m in [sqrt 1/2, sqrt 2); x > 0 and finite. `bias`: added to the exponent.
@@ -144,10 +150,14 @@ Expr exp64(const Expr& x, const Expr& low, int k) {
   return select(x > 720, kInfinity, select(x < -760, 0.0, y));
 }
 
+// Beyond the bounds results are 0 or infinite already; NaN is within them. 2^n is multiplied in two halves: the first,
+// which cannot leave the range, into the exponent.
 Expr exp32(const Expr& x) {
-  const Reduced parts = reduce_exp(x);
-  const Expr y = scale(exp_minus_one(parts.r) + 1, parts.integer);
-  return select(x > 90, kInfinity, select(x < -105, 0.0, y));
+  const Expr above = select(x < -105, -105.0, x), within = select(above > 90, 90.0, above);
+  const Reduced parts = reduce_exp(within);
+  const Expr n = shift_left(parts.shifted, 23), half = shift_left(shift_right(parts.shifted, 1), 23);
+  const Expr first = from_bits(to_bits(exp_minus_one(parts.r) + 1) + half);
+  return first * from_bits(to_bits(one(x.type())) + (n - half));
 }
 
 // 2^n (exp r - 1) + 2^n - 1, with half of 2^n, which does not overflow.
