@@ -20,8 +20,9 @@ struct CompileOptions {
   // 0: default_threads().
   int threads = 0;
   // "fp32", "auto": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16
-  // where the target multiplies those faster, and sum in fp32; explain() says which do. "int8": to quantise, which no
-  // target does so far. What is not to be had is said in CompileReport::warnings and runs in fp32.
+  // where the target multiplies those faster, and sum in fp32. "int8": those with weights known before the run quantise
+  // them by column, and what comes by row, and sum in integers; the others run as with "bf16". explain() says which do.
+  // What is not to be had is said in CompileReport::warnings and runs in fp32.
   std::string precision = "fp32";
   // How ways to compute the same thing are chosen. "off": by their prices, from a model of the machine. "fast": where
   // prices are close the ways are measured, once on a machine, within a second or so. "full": as long as it takes.

@@ -34,8 +34,9 @@ def compile(
     lacks it there is one warning that names what is used instead, or an Error when `strict`.
     `threads`: default OMP_NUM_THREADS, else what affinity mask and cgroup allow.
     `precision`: "fp32" gives fp32's results. "bf16": float32 matmuls and convolutions round their operands to
-    bfloat16 where that is faster, and sum in float32; `explain()` says which do. What the target cannot do is
-    said in a warning and runs in fp32.
+    bfloat16 where that is faster, and sum in float32. "int8": those whose weights are known before the run
+    quantise them by column, and their input by row as it comes; the others run as with "bf16". `explain()`
+    says which do. What the target cannot do is said in a warning and runs in fp32.
     `tune`: how ways to compute the same thing are chosen: "off": by a model of the machine; "fast": close
     ones are measured, once on a machine, in about a second; "full": as long as it takes. explain() tells.
     `rtol`: how far an fp32 contraction may be from the exact result, relative to the largest element: ways

@@ -24,6 +24,7 @@ kernels::Precision precision_on(const TargetInfo& target, const std::string& wan
                 "'" + wanted + "'");
   if (wanted == "fp32" || wanted == "auto") return kernels::Precision::Fp32;
   if (wanted == "bf16" && multiplies(target, DType::BF16)) return kernels::Precision::Bf16;
+  if (wanted == "int8" && multiplies(target, DType::U8)) return kernels::Precision::Int8;
   said.warnings.push_back("precision '" + wanted + "' is not used on " + target.name + " (" + target.isa +
                           "): 'fp32' is used instead");
   return kernels::Precision::Fp32;
@@ -54,7 +55,7 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
   const kernels::Precision precision = precision_on(used->info(), options.precision, said);
   std::vector<std::string> disabled = options.disable;
   if (!multiplies(used->info(), DType::U8)) disabled.emplace_back("byte_products");
-  const PassOptions passes{disabled};
+  const PassOptions passes{disabled, precision == kernels::Precision::Int8};
   const Graph ready = run_pipeline(graph, passes);
   return lower(ready, *used,
                {.disabled = disabled,

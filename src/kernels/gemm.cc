@@ -507,7 +507,7 @@ class GemmLowering {
 // The type that the operands are multiplied in. Products of few columns are no faster in less precision.
 DType operand_type(const Node& n, const LoweringContext& context) {
   const DType type = n.in(0).dtype();
-  if (type != DType::F32 || context.precision != Precision::Bf16) return type;
+  if (type != DType::F32 || context.precision == Precision::Fp32) return type;
   const Dim columns = product_of(contraction_of(n).n);
   const bool few = columns.is_static() && columns.value() < context.target.vector_bytes / 4;
   return few ? DType::F32 : DType::BF16;

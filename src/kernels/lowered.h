@@ -40,7 +40,7 @@ struct Lowered {
 constexpr double kDefaultRtol = 1e-5;
 
 // What fp32 contractions may be computed in; sums, and everything else, stay in fp32.
-enum class Precision : std::uint8_t { Fp32, Bf16 };
+enum class Precision : std::uint8_t { Fp32, Bf16, Int8 };
 // Says what a contraction runs in, behind the name of its way, where the user asked for less than fp32.
 std::string precision_note(Precision asked, DType operands);
 

@@ -168,11 +168,56 @@ std::vector<Value> byte_product(Graph& graph, const Node& n) {
   return {g.mul(g.cast(total, DType::F32), scale)};
 }
 
+// Whether v is known before a run.
+bool is_weight(Value v) {
+  const Node& n = *v.node;
+  if (n.is_constant()) return true;
+  if (n.is_input()) return n.role == Role::Parameter;
+  return std::all_of(n.inputs.begin(), n.inputs.end(), [](Value in) { return !in || is_weight(in); });
+}
+
+// What the largest magnitude along `axes` is to 127, as a factor of the whole numbers; never 0.
+Value scale_of(GraphBuilder& g, Value x, std::vector<std::int64_t> axes) {
+  constexpr double kLargest = 127, kTiny = 1e-30;
+  return g.maximum(g.mul(g.max(g.abs(x), std::move(axes), true), 1 / kLargest), kTiny);
+}
+
+// Weights in bytes with a scale per column, and x in bytes with a scale per row (of a convolution: per image), found as
+// it comes.
+std::vector<Value> quantised_product(Graph& graph, const Node& n) {
+  constexpr std::int64_t kFewColumns = 16;  // cost as much as many
+  if (n.outputs[0].dtype != DType::F32 || !is_contraction(n) || !is_weight(n.in(1))) return {};
+  if (bytes_of(graph, n.in(0)) || bytes_of(graph, n.in(1))) return {};
+  const Columns columns = columns_of(n);
+  const Dim made = n.in(1).dim(columns.right), products = floordiv(numel(n.in(1).shape()), made);
+  if (!made.is_static() || made.value() < kFewColumns) return {};
+  if (!products.is_static() || products.value() < 1 || products.value() > kMostProducts) return {};
+  GraphBuilder g(graph);
+  const Value x = n.in(0), w = n.in(1);
+  const int rank = static_cast<int>(n.outputs[0].shape.size());
+  const bool conv = is_op(n, "conv");
+  const int image = conv ? static_cast<int>(n.attr<std::string>("input_layout").find('N')) : 0;
+  Value by_row =
+      scale_of(g, x, conv ? axes_except(x.rank(), image) : std::vector<std::int64_t>{x.rank() - 1});
+  const Value by_column = scale_of(g, w, summed_axes(n));
+  const auto in_bytes = [&](Value v, Value scale, double middle, DType t) {
+    return g.cast(g.add(g.op("round", {g.mul(v, g.div(1, scale))}), middle), t);
+  };
+  const Value u = in_bytes(x, by_row, kHalf, DType::U8), v = in_bytes(w, by_column, 0, DType::I8);
+  const Value left = g.mul(g.sub(g.cast(u, DType::F32), kHalf), g.scalar(1, DType::F32));
+  const Value y = g.op(n.op->name, {left, g.mul(g.cast(v, DType::F32), by_column)}, n.attrs);
+  if (conv)
+    by_row = g.along_axis(g.reshape(by_row, {x.dim(image)}),
+                          static_cast<int>(n.attr<std::string>("output_layout").find('N')), rank);
+  return {g.mul(y, by_row)};
+}
+
 }  // namespace
 
-Graph byte_products(const Graph& g, const PassOptions&) {
-  const Rule rule{"byte_products", {"matmul", "conv"}, byte_product};
-  return rewrite(g, {&rule, 1});
+Graph byte_products(const Graph& g, const PassOptions& options) {
+  std::vector<Rule> rules = {{"byte_products", {"matmul", "conv"}, byte_product}};
+  if (options.quantise) rules.push_back({"quantise", {"matmul", "conv"}, quantised_product});
+  return rewrite(g, rules);
 }
 
 }  // namespace deepseek

@@ -188,7 +188,7 @@ class Lowering {
     std::vector<ValueId> inputs;
     for (const Value& v : n.inputs) inputs.push_back(id(v));
     const auto compile = [&](std::string_view attr) {
-      const PassOptions passes{options_.disabled};
+      const PassOptions passes{options_.disabled, options_.precision == kernels::Precision::Int8};
       return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options_);
     };
     const StepInfo info{n.name, n.op->name, n.source};

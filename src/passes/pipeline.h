@@ -12,6 +12,7 @@ namespace deepseek {
 
 struct PassOptions {
   std::span<const std::string> disabled;  // names of passes and rules to leave out
+  bool quantise = false;                  // fp32 contractions with weights, to bytes
   bool allows(std::string_view name) const;
 };
 

@@ -123,6 +123,27 @@ TEST_P(Bytes, ConvolutionWhoseBorderIsTheZeroPoint) {
     }
 }
 
+// precision="int8": weights by column and activations by row, to 7 bits and a sign.
+TEST_P(Bytes, LayersOfFloatsAreQuantised) {
+  const std::vector<std::int64_t> one = {1, 1}, two = {2, 1};
+  for (const bool conv : {false, true}) {
+    Graph g;
+    const Dims of_x = conv ? Dims{2, 8, 9, 7} : Dims{2, 9, 50};
+    const Value x = g.placeholder("x", DType::F32, Shape(of_x.begin(), of_x.end()));
+    const Value w = g.constant(random_tensor(conv ? Dims{40, 8, 3, 2} : Dims{50, 40}, 2), "w");
+    g.output("y", conv ? g.op("conv", {x, w}, {{"strides", two}, {"pad_low", one}, {"pad_high", one}})
+                       : g.op("matmul", {x, w}));
+    const auto target = GetParam().make();
+    const Executable e = testing::compile_for(g, *target, {}, kernels::Precision::Int8);
+    const NamedTensors inputs = {{"x", random_tensor(of_x, 1)}};
+    const Tensor got = e.run(inputs).at("y"), want = testing::reference(g, inputs).at("y");
+    testing::expect_close(got, want, 0.02);
+    double error = 0;
+    for (std::int64_t i = 0; i < want.numel(); ++i) error += std::abs(got.at(i) - want.at(i));
+    EXPECT_GT(error, 1e-3);  // it was rounded
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(, Bytes, ::testing::ValuesIn(targets()), testing::target_name);
 
 }  // namespace
