@@ -74,12 +74,13 @@ class Piece {
   int outputs_ = 0;
 };
 
-bool is_static(const Graph& g) {
-  return std::all_of(g.nodes().begin(), g.nodes().end(), [](const auto& n) {
-    return std::all_of(n->outputs.begin(), n->outputs.end(), [](const Type& t) {
-      return std::all_of(t.shape.begin(), t.shape.end(), [](const Dim& d) { return d.is_static(); });
-    });
-  });
+bool is_static(const Group& g) {
+  const auto known = [](const Type& t) {
+    return std::all_of(t.shape.begin(), t.shape.end(), [](const Dim& d) { return d.is_static(); });
+  };
+  return std::all_of(g.inputs.begin(), g.inputs.end(), [&](const Value& v) { return known(v.type()); }) &&
+         std::all_of(g.members.begin(), g.members.end(),
+                     [&](const Node* n) { return std::all_of(n->outputs.begin(), n->outputs.end(), known); });
 }
 
 // Reads more memory than the caches hold: weights have left them when a whole model has run since.
@@ -207,9 +208,8 @@ class Tuning {
       std::vector<TriedWay> close;
       for (const TriedWay& w : choices_[i].ways)
         if (w.cost <= effort_.price_ratio * choices_[i].ways.front().cost) close.push_back(w);
-      if (close.size() < 2 || close.front().cost < kWorthMeasuring) continue;
-      auto piece = std::make_unique<Graph>(Piece(groups_[i], context_).graph.clone());
-      if (!is_static(*piece)) continue;
+      if (close.size() < 2 || close.front().cost < kWorthMeasuring || !is_static(groups_[i])) continue;
+      auto piece = std::make_unique<Graph>(std::move(Piece(groups_[i], context_).graph));
       std::string key = "ways " + std::to_string(options_.threads) + " " +
                         std::to_string(static_cast<int>(options_.precision)) + "\n" + piece->str();
       Question& q = questions_[key];
