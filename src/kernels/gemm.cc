@@ -10,6 +10,7 @@
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
+#include "kernels/gemm_blocking.h"
 #include "kernels/register_tile.h"
 #include "kernels/windows.h"
 
@@ -19,13 +20,8 @@ using namespace loops;
 
 namespace {
 
-constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
-constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
-constexpr std::int64_t kRowPadding = 16;  // keeps packed rows off the same cache sets
 // Elements: rows this far apart (or multiples) share cache sets.
 constexpr std::int64_t kAliasingStride = 1024;
-// Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
-constexpr std::int64_t kSumsInFlight = 8;
 // What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
@@ -35,76 +31,6 @@ Dim product_of(const std::vector<Dim>& dims) {
   Dim p = 1;
   for (const Dim& d : dims) p = p * d;
   return p;
-}
-
-std::vector<Expr> exprs_of(const std::vector<Dim>& dims) {
-  std::vector<Expr> result;
-  for (const Dim& d : dims) result.push_back(expr_of(d));
-  return result;
-}
-
-// Few rows alone make too few sums for multiply-adds to follow each other: they get more columns, in the registers that
-// the rows leave.
-std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t lanes) {
-  const bool in_vectors = tile.any_rows && tile.k == tile.group;
-  if (!in_vectors) return tile.n;
-  const std::int64_t wanted = ceil_of(kSumsInFlight, rows) * lanes;
-  const std::int64_t room = (tile.m + 1) * tile.n / (rows + 1) / lanes * lanes;
-  return std::max(tile.n, std::min(wanted, room));
-}
-
-// How the product is cut up.
-struct Blocking {
-  std::int64_t mr, nr;   // the tile
-  Expr tiles;            // rows of tiles in all
-  Expr tiles_per_run;    // of neighbouring rows that tiles do not cross
-  Expr tiles_per_block;  // rows of tiles per task
-  Expr row_blocks;
-  Expr panels, panels_per_group, panel_groups;
-};
-
-// `run`: rows that tiles do not cross, all m or what divides them.
-Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target) {
-  Blocking b;
-  const std::int64_t lanes = target.vector_bytes / 4;
-  b.mr = tile.any_rows ? tile_rows(run, tile.m) : tile.m;
-  b.nr = tile_columns(b.mr, tile, lanes);
-  if (tile.any_rows && n.is_static())
-    b.nr = std::min(b.nr, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
-  b.tiles_per_run = ceil_of(expr_of(run), b.mr);
-  b.tiles = run == m ? b.tiles_per_run : expr_of(floordiv(m, run)) * b.tiles_per_run;
-  b.panels = ceil_of(expr_of(n), b.nr);
-  const std::int64_t depth = k.is_static() ? k.value() : 1024;
-  const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * bits(tile.operands) / 8;
-  std::int64_t per_block =
-      target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
-  std::int64_t groups = 1;
-  if (m.is_static() && n.is_static()) {
-    const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
-    const std::int64_t tiles = at_least_one(*b.tiles.int_value());
-    const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
-    const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
-    if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once
-      groups = std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches), 1, panels);
-      per_block = std::min(per_block, tiles);
-    } else {
-      per_block = std::min(per_block, std::max<std::int64_t>(1, tiles * batches / kWantedTasks));
-      groups =
-          std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches * ceil_of(tiles, per_block)), 1, panels);
-    }
-    per_block = ceil_of(tiles, ceil_of(tiles, per_block));
-  }
-  b.tiles_per_block = per_block;
-  b.row_blocks = ceil_of(b.tiles, per_block);
-  if (groups > 1) {
-    b.panels_per_group = ceil_of(*b.panels.int_value(), groups);
-    b.panel_groups = ceil_of(b.panels, *b.panels_per_group.int_value());
-  } else {
-    b.panels_per_group = b.panels;
-    b.panel_groups = 1;
-  }
-  return b;
 }
 
 class GemmLowering {
@@ -172,14 +98,14 @@ class GemmLowering {
   Call pack(const Type& packed) {
     Assembly a(g_);
     std::vector<Axis> axes = {make_axis("b", expr_of(batch_)), make_axis("panel", b_.panels)};
-    const std::vector<Axis> depth = make_axes("k", exprs_of(c_.k));
+    const std::vector<Axis> depth = make_axes("k", extents_of(c_.k));
     axes.insert(axes.end(), depth.begin(), depth.end());
     const Axis lane = make_axis("j", b_.nr);
     const Expr column = var(axes[1].var) * b_.nr + var(lane.var);
     const Expr valid = n_.is_static() && n_.value() % b_.nr == 0 ? Expr() : column < expr_of(n_);
     const std::vector<Expr> k = coords_of(depth);
-    Expr value = c_.right(a.scope(), unflatten(var(axes[0].var), exprs_of(c_.batch)),
-                          unflatten(column, exprs_of(c_.n)), k, valid);
+    Expr value = c_.right(a.scope(), unflatten(var(axes[0].var), extents_of(c_.batch)),
+                          unflatten(column, extents_of(c_.n)), k, valid);
     value = cast(tile_.right, value);
     const Buffer out = a.temp(0, packed, Access::Write);
     Expr row = 0;
@@ -205,8 +131,9 @@ class GemmLowering {
       const Expr row = var(group.var) * tile_.group + r;
       Expr valid = all_columns ? Expr() : column < expr_of(n_);
       if (!(padded_ == k_)) valid = valid ? valid && row < expr_of(k_) : row < expr_of(k_);
-      const Expr value = c_.right(a.scope(), unflatten(var(batch.var), exprs_of(c_.batch)),
-                                  unflatten(column, exprs_of(c_.n)), unflatten(row, exprs_of(c_.k)), valid);
+      const Expr value =
+          c_.right(a.scope(), unflatten(var(batch.var), extents_of(c_.batch)),
+                   unflatten(column, extents_of(c_.n)), unflatten(row, extents_of(c_.k)), valid);
       const Expr part = make(Op::Shl, {cast(DType::U32, bitcast(element, cast(tile_.right, value))),
                                        constant(DType::U32, r * bits(element))});
       word = word ? make(Op::Or, {word, part}) : part;
@@ -236,8 +163,8 @@ class GemmLowering {
     if (!m_.is_static() || !(padded_ == k_) || tile_.operands_in != Space::Global) return std::nullopt;
     const Axis row = make_axis("m", expr_of(m_)), depth = make_axis("k", expr_of(k_));
     const Expr x =
-        c_.left(scope, unflatten(batch, exprs_of(c_.batch)), unflatten(var(row.var), exprs_of(c_.m)),
-                unflatten(var(depth.var), exprs_of(c_.k)), {});
+        c_.left(scope, unflatten(batch, extents_of(c_.batch)), unflatten(var(row.var), extents_of(c_.m)),
+                unflatten(var(depth.var), extents_of(c_.k)), {});
     if (x.op() != Op::Load || x->args.size() != 1 || x.type() != tile_.operands) return std::nullopt;
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
@@ -367,8 +294,8 @@ class GemmLowering {
 
     const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
     const std::vector<Expr> coords =
-        c_.result(unflatten(batch, exprs_of(c_.batch)), unflatten(first_row + var(i), exprs_of(c_.m)),
-                  unflatten(first_column + var(j), exprs_of(c_.n)));
+        c_.result(unflatten(batch, extents_of(c_.batch)), unflatten(first_row + var(i), extents_of(c_.m)),
+                  unflatten(first_column + var(j), extents_of(c_.n)));
     const Value product = g_.anchor->out();
     a.scope().bind(product, [value, product](std::span<const Expr>, const Expr&) {
       return cast(product.dtype(), var(value));
@@ -385,17 +312,18 @@ class GemmLowering {
   // A row of the left operand through the prologue into `to`, at `position` on.
   Stmt pack_row(Assembly& a, const Buffer& to, const Expr& position, const Expr& batch, const Var& row,
                 const Expr& row_value, const Expr& valid) {
-    std::vector<Axis> depth = make_axes("k", exprs_of(c_.k));
+    std::vector<Axis> depth = make_axes("k", extents_of(c_.k));
     const std::vector<Expr> k = coords_of(depth);
     std::vector<Stmt> stmts = {stmt(Let{row, row_value})};
-    std::vector<Expr> m = unflatten(var(row), exprs_of(c_.m));
+    std::vector<Expr> m = unflatten(var(row), extents_of(c_.m));
     if (m.size() > 1)  // divided once per row
       for (Expr& coord : m) {
         const Var v = make_var("m" + std::to_string(stmts.size()));
         stmts.push_back(stmt(Let{v, coord}));
         coord = var(v);
       }
-    Expr value = cast(tile_.operands, c_.left(a.scope(), unflatten(batch, exprs_of(c_.batch)), m, k, valid));
+    Expr value =
+        cast(tile_.operands, c_.left(a.scope(), unflatten(batch, extents_of(c_.batch)), m, k, valid));
     Expr index = 0;
     for (std::size_t i = 0; i < k.size(); ++i) index = index * expr_of(c_.k[i]) + k[i];
     index = position + index;
@@ -422,7 +350,7 @@ class GemmLowering {
                        std::vector<Stmt>& task) {
     if (windows_) {
       const WindowBuffer w = read_windows(a, c_, *windows_, tile_.operands);
-      const Expr base = w.base(unflatten(batch, exprs_of(c_.batch)), unflatten(row, exprs_of(c_.m)));
+      const Expr base = w.base(unflatten(batch, extents_of(c_.batch)), unflatten(row, extents_of(c_.m)));
       return {w.buffer, base, windows_->row_step, true, windows_->depth};
     }
     if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))

@@ -8,12 +8,6 @@ using namespace loops;
 
 namespace {
 
-std::vector<Expr> exprs_of(const std::vector<Dim>& dims) {
-  std::vector<Expr> result;
-  for (const Dim& d : dims) result.push_back(expr_of(d));
-  return result;
-}
-
 bool all_static(const std::vector<Dim>& dims) {
   return std::all_of(dims.begin(), dims.end(), [](const Dim& d) { return d.is_static() && d.value() > 0; });
 }
@@ -52,8 +46,8 @@ bool plain_load(const Expr& x, DType type) {
 
 std::optional<Windows> windows_of(const Group& group, const Contraction& c, DType operands) {
   if (!c.bordered || !all_static({c.m.back()}) || !all_static(c.k)) return std::nullopt;
-  const std::vector<Axis> batch = make_axes("b", exprs_of(c.batch)), rows = make_axes("m", exprs_of(c.m)),
-                          depth = make_axes("k", exprs_of(c.k));
+  const std::vector<Axis> batch = make_axes("b", extents_of(c.batch)), rows = make_axes("m", extents_of(c.m)),
+                          depth = make_axes("k", extents_of(c.k));
   Assembly a(group);
   const Expr x = read(c, a.scope(), batch, rows, depth);
   Windows w{c.m.back().value(), 0, {}, false, 0};
@@ -64,7 +58,7 @@ std::optional<Windows> windows_of(const Group& group, const Contraction& c, DTyp
     if (d.is_static() && d.value() <= 0) return std::nullopt;
     w.copied = w.copied * d;
   }
-  const Expr index = flat_index(Shape(c.bordered->shape.begin(), c.bordered->shape.end()),
+  const Expr index = flat_index(c.bordered->shape,
                                 c.bordered->position(coords_of(batch), coords_of(rows), coords_of(depth)));
   if (!find_steps(index, rows, depth, w)) return std::nullopt;
   return w;
@@ -73,14 +67,15 @@ std::optional<Windows> windows_of(const Group& group, const Contraction& c, DTyp
 WindowBuffer read_windows(Assembly& a, const Contraction& c, const Windows& w, DType operands) {
   const std::vector<Expr> none(c.k.size(), Expr(0));
   if (!w.bordered) {
-    const std::vector<Axis> batch = make_axes("b", exprs_of(c.batch)), rows = make_axes("m", exprs_of(c.m));
+    const std::vector<Axis> batch = make_axes("b", extents_of(c.batch)),
+                            rows = make_axes("m", extents_of(c.m));
     const Expr x = c.left(a.scope(), coords_of(batch), coords_of(rows), none, {});
     return {x->buffer,
             [&scope = a.scope(), left = c.left, none](std::span<const Expr> b, std::span<const Expr> m) {
               return left(scope, b, m, none, {})->args[0];
             }};
   }
-  const Shape shape(c.bordered->shape.begin(), c.bordered->shape.end());
+  const Shape shape = c.bordered->shape;
   const Buffer copy = a.workspace("bordered", operands, expr_of(w.copied));
   std::vector<Axis> axes = make_axes("i", extents_of(shape));
   const std::vector<Expr> at = coords_of(axes);

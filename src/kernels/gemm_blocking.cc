@@ -1,0 +1,73 @@
+#include "kernels/gemm_blocking.h"
+
+#include <algorithm>
+
+#include "kernels/register_tile.h"
+
+namespace deepseek::kernels {
+
+using namespace loops;
+
+namespace {
+
+constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
+constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
+// Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
+constexpr std::int64_t kSumsInFlight = 8;
+
+// Few rows alone make too few sums for multiply-adds to follow each other: they get more columns, in the registers that
+// the rows leave.
+std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t lanes) {
+  const bool in_vectors = tile.any_rows && tile.k == tile.group;
+  if (!in_vectors) return tile.n;
+  const std::int64_t wanted = ceil_of(kSumsInFlight, rows) * lanes;
+  const std::int64_t room = (tile.m + 1) * tile.n / (rows + 1) / lanes * lanes;
+  return std::max(tile.n, std::min(wanted, room));
+}
+
+}  // namespace
+
+Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
+                   const TileShape& tile, const TargetInfo& target) {
+  Blocking b;
+  const std::int64_t lanes = target.vector_bytes / 4;
+  b.mr = tile.any_rows ? tile_rows(run, tile.m) : tile.m;
+  b.nr = tile_columns(b.mr, tile, lanes);
+  if (tile.any_rows && n.is_static())
+    b.nr = std::min(b.nr, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
+  b.tiles_per_run = ceil_of(expr_of(run), b.mr);
+  b.tiles = run == m ? b.tiles_per_run : expr_of(floordiv(m, run)) * b.tiles_per_run;
+  b.panels = ceil_of(expr_of(n), b.nr);
+  const std::int64_t depth = k.is_static() ? k.value() : 1024;
+  const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * bits(tile.operands) / 8;
+  std::int64_t per_block =
+      target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
+  std::int64_t groups = 1;
+  if (m.is_static() && n.is_static()) {
+    const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
+    const std::int64_t tiles = at_least_one(*b.tiles.int_value());
+    const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
+    const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
+    if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once
+      groups = std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches), 1, panels);
+      per_block = std::min(per_block, tiles);
+    } else {
+      per_block = std::min(per_block, std::max<std::int64_t>(1, tiles * batches / kWantedTasks));
+      groups =
+          std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches * ceil_of(tiles, per_block)), 1, panels);
+    }
+    per_block = ceil_of(tiles, ceil_of(tiles, per_block));
+  }
+  b.tiles_per_block = per_block;
+  b.row_blocks = ceil_of(b.tiles, per_block);
+  if (groups > 1) {
+    b.panels_per_group = ceil_of(*b.panels.int_value(), groups);
+    b.panel_groups = ceil_of(b.panels, *b.panels_per_group.int_value());
+  } else {
+    b.panels_per_group = b.panels;
+    b.panel_groups = 1;
+  }
+  return b;
+}
+
+}  // namespace deepseek::kernels

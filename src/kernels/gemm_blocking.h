@@ -1,0 +1,24 @@
+// How a matrix product is cut into tiles, blocks of rows and groups of panels.
+#pragma once
+
+#include "kernels/scope.h"
+#include "targets/target.h"
+
+namespace deepseek::kernels {
+
+constexpr std::int64_t kRowPadding = 16;  // elements: keeps packed rows off the same cache sets
+
+struct Blocking {
+  std::int64_t mr, nr;   // the tile
+  Expr tiles;            // rows of tiles in all
+  Expr tiles_per_run;    // of neighbouring rows that tiles do not cross
+  Expr tiles_per_block;  // rows of tiles per task
+  Expr row_blocks;
+  Expr panels, panels_per_group, panel_groups;
+};
+
+// `run`: rows that tiles do not cross, all m or what divides them.
+Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
+                   const TileShape& tile, const TargetInfo& target);
+
+}  // namespace deepseek::kernels
