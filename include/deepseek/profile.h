@@ -26,6 +26,7 @@ struct Roof {
   int vector_bits = 0;          // of the fused multiply-adds measured
   double flops_per_s = 0;       // fp32, two for each multiply-add
   double bf16_flops_per_s = 0;  // of pairs of bf16 in vectors; 0 where the machine has no such instruction
+  double int8_flops_per_s = 0;  // of quads of uint8 by int8 likewise
   std::vector<Level> levels;    // smallest first, memory last
 
   // The level that still holds what was touched this many bytes ago.

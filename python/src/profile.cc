@@ -38,6 +38,7 @@ void bind_profile(nb::module_& m) {
       .def_ro("vector_bits", &Roof::vector_bits)
       .def_ro("flops_per_s", &Roof::flops_per_s)
       .def_ro("bf16_flops_per_s", &Roof::bf16_flops_per_s)
+      .def_ro("int8_flops_per_s", &Roof::int8_flops_per_s)
       .def_ro("levels", &Roof::levels);
 
   nb::class_<Profile>(m, "Profile")

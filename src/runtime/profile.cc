@@ -190,7 +190,7 @@ class Profiler : public Recorder {
     }
   }
 
-  // Of the units that multiply in the step's precision; 0 where their rate was not measured (matrix registers, int8).
+  // Of the units that multiply in the step's precision; 0 where their rate was not measured (matrix registers).
   double rate_of(const Context::State& state, const Step& step) const {
     const std::string& way = step.info.way;
     const auto* kernel = std::get_if<KernelStep>(&step.work);
@@ -206,7 +206,9 @@ class Profiler : public Recorder {
     precision = precision.substr(0, precision.find(' '));
     if (precision == name(DType::F32)) return roof_.flops_per_s;
     const std::string& target = state.data.target;
-    if (precision != name(DType::BF16) || target.find("amx") != std::string::npos) return 0;
+    if (target.find("amx") != std::string::npos) return 0;
+    if (precision == name(DType::U8)) return roof_.int8_flops_per_s;
+    if (precision != name(DType::BF16)) return 0;
     return target.find("bf16") != std::string::npos ? roof_.bf16_flops_per_s : roof_.flops_per_s;
   }
 

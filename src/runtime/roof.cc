@@ -60,6 +60,21 @@ struct Ymm {
   return _mm512_cvtss_f32(sums[0].v);
 }
 
+// And of quads of bytes: four times.
+[[gnu::target("avx512f,avx512vnni")]] float peak_quads_512(std::int64_t count, float scale, float) {
+  struct Sum {
+    __m512i v;
+  };
+  std::array<Sum, kSums> sums;
+  for (Sum& s : sums) s.v = _mm512_set1_epi32(1);
+  const __m512i a = _mm512_castps_si512(_mm512_set1_ps(scale));
+  for (std::int64_t i = 0; i < count; ++i)
+    for (Sum& s : sums) s.v = _mm512_dpbusd_epi32(s.v, a, a);
+  for (int k = 1; k < kSums; ++k)
+    sums[0].v = _mm512_add_epi32(sums[0].v, sums[static_cast<std::size_t>(k)].v);
+  return static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0].v)));
+}
+
 [[gnu::target("avx2,fma")]] float peak_256(std::int64_t count, float scale, float shift) {
   std::array<Ymm, kSums> sums;
   for (Ymm& s : sums) s.v = _mm256_set1_ps(1);
@@ -220,6 +235,8 @@ Roof measure(int threads, int vector_bits) {
 #if defined(__x86_64__)
   if (bits == 512 && __builtin_cpu_supports("avx512bf16"))
     roof.bf16_flops_per_s = rate_of(peak_pairs_512, 4.0 * kSums * lanes);
+  if (bits == 512 && __builtin_cpu_supports("avx512vnni"))
+    roof.int8_flops_per_s = rate_of(peak_quads_512, 8.0 * kSums * lanes);
 #endif
 
   const std::int64_t l1 = cache_bytes(1, 32 * kKiB) * threads;

@@ -92,6 +92,33 @@ def test_inputs_that_are_not_contiguous() -> None:
     check(lambda x, y: x.t() @ y[:, ::2], torch.randn(5, 3), torch.randn(5, 8))
 
 
+@pytest.mark.filterwarnings("ignore:precision")
+@pytest.mark.parametrize(("precision", "allowed"), [("bf16", 0.02), ("int8", 0.05)])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_less_precision(precision: str, allowed: float, dynamic: bool) -> None:
+    """Of layers with weights, and of attention's products, which have none."""
+    torch.manual_seed(0)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(8, 32, 3, stride=2, padding=1)
+            self.linear = nn.Linear(32, 64)
+            self.attention = nn.MultiheadAttention(64, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.linear(torch.relu(self.convolution(x)).flatten(2).transpose(1, 2))
+            return self.attention(y, y, y)[0]
+
+    model = Model().eval()
+    compiled = torch.compile(model, backend="deepseek", options={"precision": precision}, dynamic=dynamic)
+    for batch in (1, 3):
+        x = torch.randn(batch, 8, 9, 11)
+        with torch.inference_mode():
+            got, want = compiled(x), model(x)
+        assert (got - want).abs().max() <= allowed * want.abs().max()
+
+
 def test_channels_last() -> None:
     x = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last)
     model = nn.Conv2d(3, 4, 3).eval()

@@ -206,6 +206,7 @@ TEST(Roof, LevelsAreOrderedAndMeasured) {
   EXPECT_GT(r.flops_per_s, 1e8);
   EXPECT_GE(r.vector_bits, 128);
   EXPECT_TRUE(r.bf16_flops_per_s == 0 || r.bf16_flops_per_s > r.flops_per_s);
+  EXPECT_TRUE(r.int8_flops_per_s == 0 || r.int8_flops_per_s > r.flops_per_s);
   ASSERT_EQ(r.levels.size(), 4);
   for (std::size_t i = 0; i < r.levels.size(); ++i) {
     EXPECT_GT(r.levels[i].read, 1e8);
