@@ -243,7 +243,7 @@ class Tuning {
       if (!all || since(begin) > effort_.seconds) continue;
       std::vector<Contender> contenders;
       for (auto& e : q->executables) contenders.emplace_back(*std::exchange(e, std::nullopt));
-      for (int round = 0; round < effort_.rounds; ++round)
+      for (int round = 0; round < effort_.rounds && (round == 0 || since(begin) < effort_.seconds); ++round)
         for (std::size_t w = 0; w < contenders.size(); ++w) {
           const double s = contenders[w].seconds(flush);
           q->ways[w].seconds = round == 0 ? s : std::min(q->ways[w].seconds, s);
