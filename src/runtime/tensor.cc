@@ -44,8 +44,8 @@ std::shared_ptr<void> allocate(std::size_t size) {
   const bool huge = size >= kWantsHugePages;
   const std::size_t alignment = huge ? kHugePage : kAlignment;
   const std::size_t rounded = std::max<std::size_t>(1, (size + kAlignment - 1) / kAlignment) * kAlignment;
-  void* p = size > kAddressSpace ? nullptr : std::aligned_alloc(alignment, rounded);
-  if (!p) none_left(size);
+  void* p = nullptr;  // std::aligned_alloc takes multiples of the alignment alone
+  if (size > kAddressSpace || posix_memalign(&p, alignment, rounded) != 0) none_left(size);
   // The last, partial one stays small pages, so that nothing is taken that is not used. Refusal costs only speed.
   if (huge) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
   return {p, std::free};
