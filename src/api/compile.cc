@@ -52,6 +52,7 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
     said.warnings.push_back("target '" + options.target + "' is not on this machine: 'cpu' is used instead");
   }
   said.target = used->info().name;
+  const Tune tune = tune_of(options.tune);
   const kernels::Precision precision = precision_on(used->info(), options.precision, said);
   std::vector<std::string> disabled = options.disable;
   if (!multiplies(used->info(), DType::U8)) disabled.emplace_back("byte_products");
@@ -64,7 +65,7 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
                 .threads = options.threads,
                 .precision = precision,
                 .rtol = options.rtol,
-                .tune = tune_of(options.tune)});
+                .tune = tune});
 }
 
 }  // namespace deepseek

@@ -150,7 +150,6 @@ class Contender {
 // Groups that do equal work, and the ways that may be fastest.
 struct Question {
   std::unique_ptr<Graph> piece;
-  std::string key;
   std::vector<std::size_t> groups;
   std::vector<TriedWay> ways;
   std::vector<std::optional<Executable>> executables;  // of each way, where there was time
@@ -185,20 +184,22 @@ class Tuning {
 
   void run() {
     ask();
-    std::vector<Question*> open;
-    for (auto& [key, q] : questions_) {
-      const auto known = target_.recall(key);
-      if (known && read_times(*known, q.ways))
-        answer(q);
+    std::vector<Asked*> open;
+    for (Asked& asked : questions_) {
+      const auto known = target_.recall(asked.first);
+      if (known && read_times(*known, asked.second.ways))
+        answer(asked.second);
       else
-        open.push_back(&q);
+        open.push_back(&asked);
     }
     std::sort(open.begin(), open.end(),
-              [](const Question* a, const Question* b) { return weight(*a) > weight(*b); });
+              [](const Asked* a, const Asked* b) { return weight(a->second) > weight(b->second); });
     if (!open.empty()) measure(open);
   }
 
  private:
+  using Asked = std::pair<const std::string, Question>;  // by the text that it is remembered under
+
   static double weight(const Question& q) {
     return q.ways.front().cost * static_cast<double>(q.groups.size());
   }
@@ -212,21 +213,21 @@ class Tuning {
       auto piece = std::make_unique<Graph>(std::move(Piece(groups_[i], context_).graph));
       std::string key = "ways " + std::to_string(options_.threads) + " " +
                         std::to_string(static_cast<int>(options_.precision)) + "\n" + piece->str();
-      Question& q = questions_[key];
+      Question& q = questions_[std::move(key)];
       q.groups.push_back(i);
       if (q.piece) continue;
       q.piece = std::move(piece);
-      q.key = std::move(key);
       q.ways = std::move(close);
     }
   }
 
-  void measure(const std::vector<Question*>& open) {
+  void measure(const std::vector<Asked*>& open) {
     const auto begin = Clock::now();
     std::vector<std::pair<Question*, std::size_t>> work;
-    for (Question* q : open) {
-      q->executables.resize(q->ways.size());
-      for (std::size_t w = 0; w < q->ways.size(); ++w) work.emplace_back(q, w);
+    for (Asked* asked : open) {
+      Question& q = asked->second;
+      q.executables.resize(q.ways.size());
+      for (std::size_t w = 0; w < q.ways.size(); ++w) work.emplace_back(&q, w);
     }
     in_parallel(work.size(), [&](std::size_t i) {
       const auto [q, w] = work[i];
@@ -237,19 +238,20 @@ class Tuning {
       q->executables[w] = lower(*q->piece, target_, options);
     });
     const CacheFlush flush;
-    for (Question* q : open) {
-      const bool all = std::all_of(q->executables.begin(), q->executables.end(),
+    for (Asked* asked : open) {
+      auto& [key, q] = *asked;
+      const bool all = std::all_of(q.executables.begin(), q.executables.end(),
                                    [](const auto& e) { return e.has_value(); });
       if (!all || since(begin) > effort_.seconds) continue;
       std::vector<Contender> contenders;
-      for (auto& e : q->executables) contenders.emplace_back(*std::exchange(e, std::nullopt));
+      for (auto& e : q.executables) contenders.emplace_back(*std::exchange(e, std::nullopt));
       for (int round = 0; round < effort_.rounds && (round == 0 || since(begin) < effort_.seconds); ++round)
         for (std::size_t w = 0; w < contenders.size(); ++w) {
           const double s = contenders[w].seconds(flush);
-          q->ways[w].seconds = round == 0 ? s : std::min(q->ways[w].seconds, s);
+          q.ways[w].seconds = round == 0 ? s : std::min(q.ways[w].seconds, s);
         }
-      target_.remember(q->key, text_of(q->ways));
-      answer(*q);
+      target_.remember(key, text_of(q.ways));
+      answer(q);
     }
   }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import deepseek as ds
@@ -11,6 +12,8 @@ import torch
 from case import TOLERANCE, Array, Case
 from deepseek._core import set_guard
 from deepseek.arrays import to_array
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 # Where every case runs: the reference, this machine's best instructions, and AVX2.
 TARGETS: dict[str, dict[str, Any]] = {
@@ -18,8 +21,20 @@ TARGETS: dict[str, dict[str, Any]] = {
     "cpu": {"target": "cpu", "threads": 2},
     "avx2": {"target": "cpu", "isa": "avx2", "threads": 1},
 }
+WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
+# Compiling for the CPU takes most of the time; the interpreter gets more examples.
+EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 4, "avx2": 3}
 # Beside which ends of the buffers the pages lie that must not be touched; the interpreter checks its indices.
 SIDES = {"interpreter": ["end"], "cpu": ["end", "begin"], "avx2": ["end", "begin"]}
+
+
+def drawn(examples: int) -> Callable[[Callable[[st.DataObject], None]], Callable[[], None]]:
+    """Calls a function of drawn data so many times; the same data each time that the tests run."""
+    slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    fixed = settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=slow
+    )
+    return lambda example: fixed(given(st.data())(example))
 
 
 def dtype_of(x: Array) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +11,10 @@ import numpy as np
 import pytest
 import torch
 from case import CASES, Array, Case, Draw, results_of, to_torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
-from running import compare, run, run_gradient
+from running import WHOLE, compare, drawn, run, run_gradient
 
-WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
-QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 STEP = 1e-6
 
 # Composed of a loop, which has no gradient: recurrent layers that are trained come unrolled from PyTorch.
@@ -114,14 +111,7 @@ def widened(attrs: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE)
 def test_against_torch(op: str) -> None:
-    @settings(
-        max_examples=40 if WHOLE else 6,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(40 if WHOLE else 6)
     def example(data: st.DataObject) -> None:
         check_against_torch(op, smooth_case(op, data), "interpreter")
 
@@ -132,14 +122,7 @@ def test_against_torch(op: str) -> None:
     "op", ["conv", "matmul", "attention", "max_pool", "layer_norm", "gather", "softmax", "gelu"]
 )
 def test_against_torch_compiled(op: str) -> None:
-    @settings(
-        max_examples=20 if WHOLE else 3,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(20 if WHOLE else 3)
     def example(data: st.DataObject) -> None:
         check_against_torch(op, smooth_case(op, data), "cpu")
 
@@ -148,14 +131,7 @@ def test_against_torch_compiled(op: str) -> None:
 
 @pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op not in JUMPS])
 def test_against_finite_differences(op: str) -> None:
-    @settings(
-        max_examples=20 if WHOLE else 3,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(20 if WHOLE else 3)
     def example(data: st.DataObject) -> None:
         check_against_differences(op, smooth_case(op, data))
 

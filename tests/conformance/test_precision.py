@@ -5,10 +5,8 @@ from __future__ import annotations
 import cases  # noqa: F401  (registers them)
 import pytest
 from case import CASES, TOLERANCE, Case, Draw, results_of, to_torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import SIDES, TARGETS, compare, run
-from test_values import EXAMPLES, QUIET
+from running import EXAMPLES, SIDES, TARGETS, compare, drawn, run
 
 # Of operands to 8 bits, in sums of some hundred products of numbers below 1.
 ROUNDING = 16 * 2**-9
@@ -29,14 +27,7 @@ def check(op: str, case: Case, target: str, symbolic: bool) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("op", ["conv", "conv_transpose", "gemm", "linear", "matmul"])
 def test_bf16(op: str, target: str, symbolic: bool) -> None:
-    @settings(
-        max_examples=2 * EXAMPLES[target],
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(2 * EXAMPLES[target])
     def example(data: st.DataObject) -> None:
         case = CASES[op](Draw(data, op))
         check(op, case, target, symbolic and bool(case.symbolic))

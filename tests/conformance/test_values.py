@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import cases  # noqa: F401  (registers them)
 import deepseek as ds
 import pytest
 from case import CASES, Case, Draw, results_of, to_torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 from hypothesis import strategies as st
-from running import SIDES, TARGETS, compare, run
-
-WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
-# Compiling for the CPU takes most of the time; the interpreter gets more examples.
-EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 4, "avx2": 3}
-QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+from running import EXAMPLES, SIDES, TARGETS, compare, drawn, run
 
 
 def check(op: str, case: Case, target: str, symbolic: bool = False) -> None:
@@ -29,14 +22,7 @@ def check(op: str, case: Case, target: str, symbolic: bool = False) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_values(op: str, target: str) -> None:
-    @settings(
-        max_examples=EXAMPLES[target],
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(EXAMPLES[target])
     def example(data: st.DataObject) -> None:
         check(op, CASES[op](Draw(data, op)), target)
 
@@ -51,14 +37,7 @@ WITHOUT_INPUTS = {"full", "iota", "dim_value"}
 def test_symbolic(op: str) -> None:
     """The same with a dim that is known when running only."""
 
-    @settings(
-        max_examples=EXAMPLES["interpreter"],
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=QUIET,
-    )
-    @given(st.data())
+    @drawn(EXAMPLES["interpreter"])
     def example(data: st.DataObject) -> None:
         case = CASES[op](Draw(data, op))
         assume(case.symbolic)

@@ -1,0 +1,184 @@
+"""What starting costs: importing, compiling in a fresh process (cold, from the kernel cache), memory.
+
+    ./dev bench-startup [--models resnet50 ...] [--threads 2] [--repeats 10]
+
+Every figure is of a fresh process, the model's file in the page cache. Of compiling, medians and the worst
+of all repeats. Memory: what is resident after ten runs less what was after importing, beside ONNX Runtime.
+A virtual machine may be slow to give memory that it has not used for a while: `memory` is the time to touch
+as much of it as the model holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from turns import machine, prepare
+
+WORKER = Path(__file__)
+ROW = "{:16} {:>12} {:>12} {:>12} {:>12} {:>6} {:>6} {:>6} {:>8}"
+IMPORTS = {"numpy": "import numpy", "deepseek": "import numpy, deepseek"}
+
+
+def fresh(*arguments: str, **environment: str) -> Any:
+    """What this file prints as JSON when a process of its own does one job."""
+    command = [sys.executable, str(WORKER), "--job", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return json.loads(done.stdout)
+
+
+def import_ms(statement: str) -> float:
+    code = f"import time; t = time.perf_counter()\n{statement}\nprint(time.perf_counter() - t)"
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) * 1e3
+
+
+def resident_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+# --- jobs: each runs in a process of its own ---------------------------------------------------------------
+def job_compile(path: str, threads: str, tune: str) -> dict[str, float]:
+    import deepseek as ds
+
+    begin = time.perf_counter()
+    ds.compile(path, threads=int(threads), tune=tune)
+    return {"ms": (time.perf_counter() - begin) * 1e3}
+
+
+def job_touch(megabytes: str) -> dict[str, float]:
+    begin = time.perf_counter()
+    with mmap.mmap(-1, int(float(megabytes) * 1e6)) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
+    return {"ms": (time.perf_counter() - begin) * 1e3}
+
+
+def job_deepseek(path: str, threads: str) -> dict[str, float]:
+    import deepseek as ds
+    import numpy as np
+
+    before = resident_mb()
+    executable = ds.compile(path, threads=int(threads))
+    feed = {name: np.ones(port.shape, port.dtype) for name, port in executable.inputs.items()}
+    for _ in range(10):
+        executable.run(feed)
+    return {"mb": resident_mb() - before}
+
+
+def job_onnxruntime(path: str, threads: str) -> dict[str, float]:
+    import numpy as np
+    import onnxruntime
+
+    before = resident_mb()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(threads)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+    feed = {port.name: np.ones(port.shape, types[port.type]) for port in session.get_inputs()}
+    for _ in range(10):
+        session.run(None, feed)
+    return {"mb": resident_mb() - before}
+
+
+JOBS = {
+    "compile": job_compile,
+    "touch": job_touch,
+    "deepseek": job_deepseek,
+    "onnxruntime": job_onnxruntime,
+}
+
+
+# --- the report --------------------------------------------------------------------------------------
+def summary(times: list[float]) -> str:
+    return f"{statistics.median(times):.0f} ({max(times):.0f})"
+
+
+def imports(repeats: int) -> None:
+    times: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for _ in range(repeats):
+        for name, statement in IMPORTS.items():
+            times[name].append(import_ms(statement))
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    loaded = "import sys, deepseek; print('torch' in sys.modules)"
+    torch = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip()
+    print(
+        f"import numpy {medians['numpy']:.1f} ms; with deepseek {medians['deepseek']:.1f} ms, "
+        f"{medians['deepseek'] - medians['numpy']:.1f} ms more (medians of {repeats}); "
+        f"torch imported: {torch}"
+    )
+
+
+def export(name: str, folder: str) -> str:
+    import torch
+    import zoo
+
+    path = os.path.join(folder, f"{name}.onnx")
+    with torch.inference_mode():
+        zoo.export_onnx(*zoo.BENCH[name].make(), path)
+    return path
+
+
+def model(name: str, path: str, threads: str, repeats: int) -> None:
+    cold: dict[str, list[float]] = {"off": [], "fast": []}
+    for tune, times in cold.items():
+        for _ in range(max(3, repeats // 3)):
+            with tempfile.TemporaryDirectory() as cache:
+                times.append(fresh("compile", path, threads, tune, DEEPSEEK_CACHE_DIR=cache)["ms"])
+    with tempfile.TemporaryDirectory() as cache:
+        ours_cold = fresh("deepseek", path, threads, DEEPSEEK_CACHE_DIR=cache)["mb"]
+        again = [
+            fresh("compile", path, threads, "fast", DEEPSEEK_CACHE_DIR=cache)["ms"] for _ in range(repeats)
+        ]
+        ours = fresh("deepseek", path, threads, DEEPSEEK_CACHE_DIR=cache)["mb"]
+    peer = fresh("onnxruntime", path, threads)["mb"]
+    touch = [fresh("touch", str(ours))["ms"] for _ in range(repeats)]
+    figures = [summary(taken) for taken in (cold["off"], cold["fast"], again, touch)]
+    memory = [f"{mb:.0f}" for mb in (ours_cold, ours, peer)]
+    print(ROW.format(name, *figures, *memory, f"{max(ours, ours_cold) / peer:.2f}"), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--job", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--models", nargs="*", help="names in bench/zoo.py; default: all")
+    parser.add_argument("--threads", default=str(len(os.sched_getaffinity(0))))
+    parser.add_argument("--repeats", type=int, default=10)
+    args = parser.parse_args()
+    if args.job:
+        job: Callable[..., dict[str, float]] = JOBS[args.job[0]]
+        print(json.dumps(job(*args.job[1:])))
+        return
+    prepare(int(args.threads), "native")
+    print(f"{machine()}, {args.threads} threads")
+    imports(2 * args.repeats)
+    print("Compiling, ms, median (worst); resident memory, MB")
+    print(
+        ROW.format("", "tune=off", "tune=fast", "from cache", "memory", "cold", "cached", "ORT", "ours/ORT")
+    )
+    warnings.filterwarnings("ignore")
+    import zoo
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.models or zoo.BENCH:
+            model(name, export(name, folder), args.threads, args.repeats)
+
+
+if __name__ == "__main__":
+    main()
