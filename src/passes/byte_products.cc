@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "ops/graph_builder.h"
+#include "passes/bytes.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 
@@ -14,7 +15,6 @@ namespace deepseek {
 
 namespace {
 
-constexpr double kHalf = 128;                  // of a byte's values
 constexpr std::int64_t kMostProducts = 65000;  // whose sum is below 2^31
 
 // (x - zero) * scale, elementwise; zero and scale may be absent.
@@ -45,6 +45,12 @@ std::optional<Bytes> bytes_of(Graph& g, Value v) {
     }
     return b;
   }
+  if (is_op(v, "reshape")) {
+    auto b = bytes_of(g, v.node->in(0));
+    if (!b || !is_one_number(b->zero) || !is_one_number(b->scale)) return std::nullopt;
+    b->x = g.op("reshape", {b->x}, v.node->attrs);
+    return b;
+  }
   if (is_op(v, "dequantize") && is_byte(v.node->in(0)))
     return Bytes{v.node->in(0), v.node->has(2) ? v.node->in(2) : Value(), v.node->in(1)};
   if (v.dtype() == DType::I32) return centred(v);
@@ -53,24 +59,6 @@ std::optional<Bytes> bytes_of(Graph& g, Value v) {
   if (b) b->scale = v.node->in(1);
   return b;
 }
-
-// The number that every element of v is, when that is known.
-std::optional<double> uniform(Value v) {
-  while (v && !v.node->is_constant()) {
-    bool through = false;
-    for (const char* op : {"cast", "reshape", "broadcast_to", "transpose"}) through = through || is_op(v, op);
-    if (!through) return std::nullopt;
-    v = v.node->in(0);
-  }
-  if (!v) return 0;
-  const Tensor& data = v.node->data;
-  if (data.numel() == 0) return std::nullopt;
-  for (std::int64_t i = 1; i < data.numel(); ++i)
-    if (data.at(i) != data.at(0)) return std::nullopt;
-  return data.at(0);
-}
-
-bool is_one_number(Value v) { return !v || numel(v.shape()) == Dim(1); }
 
 // v is one number, or differs along `axis` alone, of a tensor of this rank: as a scalar or a vector.
 Value per_column(GraphBuilder& g, Value v, int axis, int rank) {
@@ -94,6 +82,12 @@ Columns columns_of(const Node& n) {
   if (is_op(n, "matmul")) return {n.in(1).rank() - 1, static_cast<int>(n.outputs[0].shape.size()) - 1};
   return {static_cast<int>(n.attr<std::string>("kernel_layout").find('O')),
           static_cast<int>(n.attr<std::string>("output_layout").find('C'))};
+}
+
+// How many products one result sums.
+Dim products_of(const Node& n) {
+  if (is_op(n, "matmul")) return n.in(1).dim(-2);
+  return floordiv(numel(n.in(1).shape()), n.in(1).dim(columns_of(n).right));
 }
 
 // The axes of the right operand that are summed over.
@@ -132,48 +126,55 @@ std::vector<Value> byte_product(Graph& graph, const Node& n) {
   const auto a = bytes_of(graph, n.in(0)), b = bytes_of(graph, n.in(1));
   if (!a || !b || !is_one_number(a->zero) || !is_one_number(a->scale)) return {};
   if (type == DType::F32 && (!a->scale || !b->scale)) return {};
-  // w's zero point has to be the middle of its type.
   const bool is_signed = b->x.dtype() == DType::I8;
-  if (uniform(b->zero) != (is_signed ? 0 : kHalf)) return {};
-  const Dim products = floordiv(numel(n.in(1).shape()), n.in(1).dim(columns_of(n).right));
-  if (type == DType::F32 && (!products.is_static() || products.value() > kMostProducts)) return {};
+  // Where w's zero point is not the middle of its type, u's sums count too.
+  const bool centred = uniform(b->zero) == (is_signed ? 0 : kHalfOfByte);
+  const Dim products = products_of(n);
+  if ((type == DType::F32 || !centred) && (!products.is_static() || products.value() > kMostProducts))
+    return {};
+  if (!centred && is_op(n, "conv") && n.attr<std::int64_t>("feature_groups") != 1) return {};
 
   GraphBuilder g(graph);
   const Columns columns = columns_of(n);
+  const auto by_column = [&](Value v) {
+    v = per_column(g, v, columns.right, n.in(1).rank());
+    return v && v.rank() == 1 ? g.along_axis(v, columns.result, static_cast<int>(n.outputs[0].shape.size()))
+                              : v;
+  };
   const int rank = static_cast<int>(n.outputs[0].shape.size());
   const auto shifted = [&](Value v, double by, DType to) {
     return g.cast(g.add(g.cast(v, DType::I32), by), to);
   };
-  const Value v = is_signed ? b->x : shifted(b->x, -kHalf, DType::I8);
-  Value u = a->x.dtype() == DType::U8 ? a->x : shifted(a->x, kHalf, DType::U8);
-  const double moved = a->x.dtype() == DType::U8 ? 0 : kHalf;
+  const Value v = is_signed ? b->x : shifted(b->x, -kHalfOfByte, DType::I8);
+  Value u = a->x.dtype() == DType::U8 ? a->x : shifted(a->x, kHalfOfByte, DType::U8);
+  const double moved = a->x.dtype() == DType::U8 ? 0 : kHalfOfByte;
   std::optional<double> zero = uniform(a->zero);  // of u
   if (zero) *zero += moved;
   Attrs attrs = n.attrs;
   if (!write_border(g, n, u, zero, attrs)) return {};
-  Value total = g.op(n.op->name, {u, v}, attrs);
+  Value total = g.op(n.op->name, {u, v}, attrs), moved_columns;
+  if (!centred) {
+    moved_columns = by_column(b->zero ? g.cast(b->zero, DType::I32) : g.scalar(0, DType::I32));
+    if (!moved_columns) return {};
+    if (!is_signed) moved_columns = g.sub(moved_columns, kHalfOfByte);
+    Shape ones = is_op(n, "matmul") ? Shape{n.in(1).dim(-2), 1} : n.in(1).shape();
+    if (is_op(n, "conv")) ones[static_cast<std::size_t>(columns.right)] = 1;
+    const Value sums = g.op(n.op->name, {u, g.full(ones, 1, DType::I8)}, attrs);
+    total = g.sub(total, g.mul(sums, moved_columns));
+  }
   if (zero != 0) {
     Value sums = g.sum(g.cast(v, DType::I32), summed_axes(n), true);
     if (is_op(n, "conv"))
       sums = g.along_axis(g.reshape(sums, {n.in(1).dim(columns.right)}), columns.result, rank);
+    if (moved_columns) sums = g.sub(sums, g.mul(moved_columns, static_cast<double>(products.value())));
     Value offset = zero ? g.scalar(*zero, DType::I32) : g.reshape(g.cast(a->zero, DType::I32), {});
     if (!zero && moved != 0) offset = g.add(offset, moved);
     total = g.sub(total, g.mul(sums, offset));
   }
   if (type == DType::I32) return {total};
-  Value scale = per_column(g, b->scale, columns.right, n.in(1).rank());
+  const Value scale = by_column(b->scale);
   if (!scale) return {};
-  scale = g.mul(scale, g.reshape(a->scale, {}));
-  if (scale.rank() == 1) scale = g.along_axis(scale, columns.result, rank);
-  return {g.mul(g.cast(total, DType::F32), scale)};
-}
-
-// Whether v is known before a run.
-bool is_weight(Value v) {
-  const Node& n = *v.node;
-  if (n.is_constant()) return true;
-  if (n.is_input()) return n.role == Role::Parameter;
-  return std::all_of(n.inputs.begin(), n.inputs.end(), [](Value in) { return !in || is_weight(in); });
+  return {g.mul(g.cast(total, DType::F32), g.mul(scale, g.reshape(a->scale, {})))};
 }
 
 // What the largest magnitude along `axes` is to 127, as a factor of the whole numbers; never 0.
@@ -189,7 +190,7 @@ std::vector<Value> quantised_product(Graph& graph, const Node& n) {
   if (n.outputs[0].dtype != DType::F32 || !is_contraction(n) || !is_weight(n.in(1))) return {};
   if (bytes_of(graph, n.in(0)) || bytes_of(graph, n.in(1))) return {};
   const Columns columns = columns_of(n);
-  const Dim made = n.in(1).dim(columns.right), products = floordiv(numel(n.in(1).shape()), made);
+  const Dim made = n.in(1).dim(columns.right), products = products_of(n);
   if (!made.is_static() || made.value() < kFewColumns) return {};
   if (!products.is_static() || products.value() < 1 || products.value() > kMostProducts) return {};
   GraphBuilder g(graph);
@@ -203,8 +204,8 @@ std::vector<Value> quantised_product(Graph& graph, const Node& n) {
   const auto in_bytes = [&](Value v, Value scale, double middle, DType t) {
     return g.cast(g.add(g.op("round", {g.mul(v, g.div(1, scale))}), middle), t);
   };
-  const Value u = in_bytes(x, by_row, kHalf, DType::U8), v = in_bytes(w, by_column, 0, DType::I8);
-  const Value left = g.mul(g.sub(g.cast(u, DType::F32), kHalf), g.scalar(1, DType::F32));
+  const Value u = in_bytes(x, by_row, kHalfOfByte, DType::U8), v = in_bytes(w, by_column, 0, DType::I8);
+  const Value left = g.mul(g.sub(g.cast(u, DType::F32), kHalfOfByte), g.scalar(1, DType::F32));
   const Value y = g.op(n.op->name, {left, g.mul(g.cast(v, DType::F32), by_column)}, n.attrs);
   if (conv)
     by_row = g.along_axis(g.reshape(by_row, {x.dim(image)}),

@@ -23,9 +23,9 @@ bool named(const Node& n, std::initializer_list<std::string_view> names) {
 }
 
 bool is_costly(const Node& n) {
-  return named(
-      n, {"exp", "expm1", "log", "log1p",    "erf",  "erfc", "tanh", "sigmoid", "gelu",  "silu", "pow",
-          "sin", "cos",   "tan", "softplus", "mish", "elu",  "div",  "sqrt",    "rsqrt", "mod",  "rem"});
+  return named(n, {"exp",  "expm1", "log", "log1p", "erf",   "erfc", "tanh",     "sigmoid",
+                   "gelu", "silu",  "pow", "sin",   "cos",   "tan",  "quantize", "softplus",
+                   "mish", "elu",   "div", "sqrt",  "rsqrt", "mod",  "rem"});
 }
 
 }  // namespace
@@ -293,9 +293,21 @@ class GroupFormer {
     return result;
   }
 
+  // Whether n makes floats of bytes that are in memory anyway, or for somebody who reads memory: it stays with its
+  // readers, so that the bytes are what is stored.
+  bool stays_with_readers(const Node& n) const {
+    if (!named(n, {"dequantize"}) || bits(n.in(0).dtype()) > 8 || returned_.contains(&n)) return false;
+    std::set<const Node*> used;
+    readers(n.in(0).node, used);
+    if (used.size() > 1) return true;
+    used.clear();
+    readers(&n, used);
+    return std::none_of(used.begin(), used.end(), [](const Node* u) { return u->op->pointwise(); });
+  }
+
   void place_pointwise(const Node& n) {
     for (const int g : candidates(n)) {
-      if (!may_join(n, g)) continue;
+      if (stays_with_readers(n) || !may_join(n, g)) continue;
       join(n, g);
       merge_operands(n, g);
       return;

@@ -7,7 +7,8 @@ namespace deepseek {
 namespace {
 constexpr Pass kPipeline[] = {
     {"decompose", decompose, true},          {"canonicalize", canonicalize, true},
-    {"simplify", simplify, false},           {"byte_products", byte_products, false},
+    {"simplify", simplify, false},           {"quantised", quantised, false},
+    {"byte_products", byte_products, false}, {"requantised", requantised, false},
     {"channels_last", channels_last, false}, {"move_views", move_views, false},
     {"merge_common", merge_common, false},
 };
@@ -53,6 +54,14 @@ Graph canonicalize(const Graph& g, const PassOptions&) { return rewrite(g, canon
 
 Graph simplify(const Graph& g, const PassOptions& options) {
   return rewrite(g, enabled(simplify_rules(), options));
+}
+
+Graph quantised(const Graph& g, const PassOptions& options) {
+  return rewrite(g, with_tidying(byte_rules(), options));
+}
+
+Graph requantised(const Graph& g, const PassOptions& options) {
+  return rewrite(g, enabled(scale_rules(), options));
 }
 
 Graph channels_last(const Graph& g, const PassOptions& options) {

@@ -19,9 +19,11 @@ struct PassOptions {
 Graph decompose(const Graph& g, const PassOptions& options);  // composed ops become their definitions
 Graph canonicalize(const Graph& g,
                    const PassOptions& options);  // one form for each thing; what lowering relies on
-Graph simplify(const Graph& g, const PassOptions& options);  // less work, same results
+Graph simplify(const Graph& g, const PassOptions& options);   // less work, same results
+Graph quantised(const Graph& g, const PassOptions& options);  // bytes stay bytes, and uint8
 Graph byte_products(const Graph& g,
                     const PassOptions& options);  // contractions of dequantised bytes sum in integers
+Graph requantised(const Graph& g, const PassOptions& options);  // scales after products become one
 Graph channels_last(const Graph& g,
                     const PassOptions& options);               // convolutions compute in N, spatial, C order
 Graph move_views(const Graph& g, const PassOptions& options);  // reshapes next to memory
@@ -38,6 +40,8 @@ Graph run_pipeline(const Graph& g, const PassOptions& options);
 // Every rule of the rewriting passes, for tests and docs.
 std::span<const Rule> canonical_rules();
 std::span<const Rule> simplify_rules();
+std::span<const Rule> byte_rules();
+std::span<const Rule> scale_rules();
 std::span<const Rule> layout_rules();
 std::span<const Rule> view_rules();
 

@@ -71,8 +71,8 @@ void list(std::string_view what) {
   if (what == "--list-passes")
     for (const deepseek::Pass& p : deepseek::pipeline()) std::cout << p.name << "\n";
   else
-    for (const auto rules : {deepseek::canonical_rules(), deepseek::simplify_rules(),
-                             deepseek::layout_rules(), deepseek::view_rules()})
+    for (const auto rules : {deepseek::canonical_rules(), deepseek::simplify_rules(), deepseek::byte_rules(),
+                             deepseek::scale_rules(), deepseek::layout_rules(), deepseek::view_rules()})
       for (const deepseek::Rule& r : rules) std::cout << r.name << "\n";
 }
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTED_BY_THEIR_RULES = {"canonicalize", "simplify", "channels_last", "move_views"}
+TESTED_BY_THEIR_RULES = {
+    "canonicalize",
+    "simplify",
+    "quantised",
+    "requantised",
+    "channels_last",
+    "move_views",
+}
 
 
 @pytest.mark.parametrize("what", ["--list-passes", "--list-rules"])

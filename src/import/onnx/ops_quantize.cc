@@ -69,8 +69,11 @@ void quantize_linear(Context& c) {
   const DType precision = c.attr("precision", 0) != 0 ? c.attr_dtype("precision", DType::F32)
                           : x.dtype() == DType::F64   ? DType::F64
                                                       : DType::F32;
-  const Value ratio = e.div(e.cast(x, precision), e.cast(spread(c, scale, x), precision));
   const Value zero = c.has(2) ? spread(c, c.in(2), x) : Value();
+  if (integer_range(t) && precision == DType::F32)
+    return c.out(e.op("quantize", {e.cast(x, precision), e.cast(spread(c, scale, x), precision), zero},
+                      {{"dtype", t}}));
+  const Value ratio = e.div(e.cast(x, precision), e.cast(spread(c, scale, x), precision));
   if (integer_range(t)) return c.out(to_integer(e, ratio, zero, t));
   const double limit = t == DType::F8E4M3 ? 448 : t == DType::F8E5M2 ? 57344 : 6;
   if (t != DType::F8E4M3 && t != DType::F8E5M2 && t != DType::F4E2M1)
@@ -85,6 +88,10 @@ void dequantize_linear(Context& c) {
   const DType t =
       c.attr("output_dtype", 0) != 0 ? c.attr_dtype("output_dtype", scale.dtype()) : scale.dtype();
   const DType wide = t == DType::F64 ? DType::F64 : DType::F32;
+  if (wide == DType::F32 && is_integer(x.dtype()))
+    return c.out(e.cast(e.op("dequantize", {x, e.cast(spread(c, scale, x), wide),
+                                            c.has(2) ? spread(c, c.in(2), x) : Value()}),
+                        t));
   Value y = e.cast(x, wide);
   if (c.has(2) && is_integer(x.dtype())) y = e.sub(y, e.cast(spread(c, c.in(2), x), wide));
   c.out(e.cast(e.mul(y, e.cast(spread(c, scale, x), wide)), t));

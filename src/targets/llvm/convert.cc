@@ -134,8 +134,8 @@ llvm::Value* Emitter::convert(llvm::Value* x, DType from, DType to) {
     llvm::Type* t = x->getType();
     Constant *zero = Constant::getNullValue(t), *low = ConstantFP::get(t, is_signed(to) ? -size / 2 : 0),
              *high = ConstantFP::get(t, is_signed(to) ? size / 2 - 1 : size - 1);
-    llvm::Value* r = b_.CreateSelect(b_.CreateFCmpORD(x, x), x, zero);
-    r = b_.CreateSelect(b_.CreateFCmpOLT(r, low), low, r);
+    llvm::Value* r = is_signed(to) ? b_.CreateSelect(b_.CreateFCmpORD(x, x), x, zero) : x;
+    r = b_.CreateSelect(b_.CreateFCmpOGT(r, low), r, low);  // NaN: low
     r = b_.CreateSelect(b_.CreateFCmpOGT(r, high), high, r);
     return b_.CreateIntCast(b_.CreateFPToSI(r, shaped(b_.getInt32Ty(), x)), target, true);
   }

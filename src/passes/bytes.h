@@ -1,0 +1,19 @@
+// What the passes over quantised tensors share.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "passes/rewrite.h"
+
+namespace deepseek {
+
+constexpr double kHalfOfByte = 128;  // of its values
+
+// The number that every element of v is, when that is known; 0 for none.
+std::optional<double> uniform(Value v);
+// Whether v is known before a run.
+bool is_weight(Value v);
+inline bool is_one_number(Value v) { return !v || numel(v.shape()) == Dim(1); }
+
+}  // namespace deepseek
