@@ -15,7 +15,8 @@ struct CompileOptions {
   // A target that is lacking: false: the best that there is, said in CompileReport::warnings; true:
   // Error{Unsupported}.
   bool strict = false;
-  // Caps the instruction set ("avx2", "avx512", ...); empty: DEEPSEEK_CPU_ISA, else what the machine has.
+  // Caps the instruction set ("avx2", "avx512", ...); empty: DEEPSEEK_CPU_ISA, else what the machine has. One that this
+  // machine lacks ("neon") gives an executable to be saved: running it here is Error{Unsupported}.
   std::string isa;
   // 0: default_threads().
   int threads = 0;

@@ -42,7 +42,8 @@ def compile(
     `rtol`: how far an fp32 contraction may be from the exact result, relative to the largest element: ways
     that round more, such as Winograd's 4x4, are not taken.
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
-    `isa` caps the instruction set ("avx2"); `disable` leaves out passes and ways by name.
+    `isa` caps the instruction set ("avx2"); one that this machine lacks ("neon") gives an executable to
+    `save` and run elsewhere. `disable` leaves out passes and ways by name.
     `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them.
     """
     options: dict[str, Any] = {

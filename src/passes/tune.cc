@@ -307,7 +307,7 @@ std::vector<Choice> choose_ways(std::span<const Group> groups, const LoweringCon
         }
       },
       true);
-  if (options.tune != Tune::Off && !context.target.gpu_mapped)
+  if (options.tune != Tune::Off && !context.target.gpu_mapped && context.target.runs_here)
     Tuning(groups, choices, context, target, options).run();
   return choices;
 }

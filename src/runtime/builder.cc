@@ -21,6 +21,12 @@ std::int64_t aligned(std::int64_t bytes) {
   return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
+// Kernels for another machine cannot run now: it prepares once, at its first run.
+bool runs_here(const Step& step) {
+  const auto* kernel = std::get_if<KernelStep>(&step.work);
+  return !kernel || kernel->kernel->runs_here();
+}
+
 Dim storage_bits(const Type& t) { return numel(t.shape) * Dim(bits(t.dtype)); }
 
 }  // namespace
@@ -61,7 +67,7 @@ struct ExecutableBuilder::State {
 
 // Prepare steps that need no parameter run now; what they wrote becomes constants.
 void ExecutableBuilder::State::fold_constants() {
-  std::set<ValueId> written, derived;  // by prepare steps; of those, what derives from parameters
+  std::set<ValueId> written, derived;  // by prepare steps; of those, what is not known yet
   for (const Step& step : data.prepare)
     for (const ValueId v : values_of(step)) {
       const Place place = info(root_of(v)).place;
@@ -70,9 +76,9 @@ void ExecutableBuilder::State::fold_constants() {
       check(!argument, "a prepare step reads parameters and constants only");
       if (place == Place::Temp || place == Place::Held) written.insert(root_of(v));
     }
-  const auto needs_parameters = [&](const Step& step) {
+  const auto must_wait = [&](const Step& step) {
     const auto named = values_of(step);
-    return std::any_of(named.begin(), named.end(), [&](ValueId v) {
+    return !runs_here(step) || std::any_of(named.begin(), named.end(), [&](ValueId v) {
       return info(root_of(v)).place == Place::Input || derived.contains(root_of(v));
     });
   };
@@ -80,12 +86,12 @@ void ExecutableBuilder::State::fold_constants() {
   do {
     before = derived.size();
     for (const Step& step : data.prepare)
-      if (needs_parameters(step))
+      if (must_wait(step))
         for (const ValueId v : values_of(step))
           if (written.contains(root_of(v))) derived.insert(root_of(v));
   } while (derived.size() != before);
   std::vector<Step> now, later;
-  for (Step& step : data.prepare) (needs_parameters(step) ? later : now).push_back(std::move(step));
+  for (Step& step : data.prepare) (must_wait(step) ? later : now).push_back(std::move(step));
   data.prepare = std::move(later);
 
   std::set<ValueId> used;  // by steps that run later

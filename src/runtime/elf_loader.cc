@@ -10,9 +10,16 @@
 
 #include "deepseek/error.h"
 #include "runtime/kernel_loader.h"
+#include "runtime/relocate.h"
 
 namespace deepseek {
 namespace {
+
+#if defined(__aarch64__)
+constexpr unsigned kMachine = EM_AARCH64;
+#else
+constexpr unsigned kMachine = EM_X86_64;
+#endif
 
 // Damage and abuse stop here: our kernels are some tens of kilobytes.
 constexpr std::size_t kMaxImage = std::size_t{1} << 30;
@@ -64,6 +71,8 @@ class Linker {
     read_symbols();
     for (const Elf64_Shdr& s : sections_)
       if (s.sh_type == SHT_RELA) relocate(s);
+    auto* code = reinterpret_cast<char*>(memory_->data());
+    __builtin___clear_cache(code, code + code_end_);
     memory_->protect(0, code_end_, PROT_READ | PROT_EXEC);
     memory_->protect(code_end_, end_, PROT_READ);
     return {std::move(memory_), std::move(functions_)};
@@ -86,8 +95,8 @@ class Linker {
     if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
         header.e_type != ET_REL || header.e_shentsize != sizeof(Elf64_Shdr))
       damaged("something else");
-    if (header.e_machine != EM_X86_64)
-      throw Error(Code::Unsupported, "load", "", "code for x86-64",
+    if (header.e_machine != kMachine)
+      throw Error(Code::Unsupported, "load", "", "code for " + host_triple(),
                   "machine " + std::to_string(header.e_machine));
     for (int i = 0; i < header.e_shnum; ++i)
       sections_.push_back(
@@ -151,29 +160,12 @@ class Linker {
       const std::uint64_t index = ELF64_R_SYM(r.r_info);
       if (index >= symbols_.size()) damaged("a relocation without a symbol");
       if (!symbols_[index]) damaged("an import");
-      const auto type = ELF64_R_TYPE(r.r_info);
-      const std::size_t width = type == R_X86_64_64 || type == R_X86_64_PC64 ? 8 : 4;
-      if (r.r_offset > section.sh_size || section.sh_size - r.r_offset < width)
-        damaged("a relocation beyond its section");
+      if (r.r_offset > section.sh_size) damaged("a relocation beyond its section");
       std::byte* place = memory_->data() + *offsets_[table.sh_info] + r.r_offset;
       const auto target =
-          static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(symbols_[index])) + r.r_addend;
-      const auto here = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(place));
-      std::int64_t value = 0;
-      switch (type) {
-        case R_X86_64_64:
-          value = target;
-          break;
-        case R_X86_64_PC32:
-        case R_X86_64_PLT32:
-        case R_X86_64_PC64:
-          value = target - here;
-          break;
-        default:
-          damaged("a relocation of an unknown kind");
-      }
-      if (width == 4 && value != static_cast<std::int32_t>(value)) damaged("a distance beyond 2 GiB");
-      std::memcpy(place, &value, width);
+          reinterpret_cast<std::uintptr_t>(symbols_[index]) + static_cast<std::uint64_t>(r.r_addend);
+      deepseek::relocate(kMachine, ELF64_R_TYPE(r.r_info), {place, section.sh_size - r.r_offset},
+                         reinterpret_cast<std::uintptr_t>(place), target);
     }
   }
 

@@ -41,6 +41,8 @@ class Kernel {
   // there, 0 means none.
   virtual void run(int phase, void* const* buffers, const std::int64_t* dims, std::int64_t begin,
                    std::int64_t end, std::byte* scratch, std::int32_t* status) const = 0;
+  // False: code for another machine, to be saved. shape() and run() throw Error{Unsupported}.
+  virtual bool runs_here() const { return true; }
   // What to write into a saved executable; nothing when this kernel cannot be saved.
   virtual std::optional<KernelImage> image() const { return std::nullopt; }
 };

@@ -7,6 +7,11 @@
 #include <set>
 #include <sstream>
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "deepseek/error.h"
 #include "runtime/amx_permission.h"
 
@@ -83,21 +88,27 @@ std::string plain(std::string feature) {
   std::erase_if(feature, [](char c) { return c == '_' || c == '-' || c == '.'; });
   if (feature == "abm") return "lzcnt";
   if (feature == "bmi1") return "bmi";
-  if (feature == "asimd") return "neon";
   return feature;
 }
 
+#if defined(__aarch64__)
+std::set<std::string> read_features() {
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMD) == 0) return {};
+  return {"neon"};
+}
+#else
 std::set<std::string> read_features() {
   std::set<std::string> found;
   std::ifstream info("/proc/cpuinfo");
   for (std::string line; std::getline(info, line);) {
-    if (!line.starts_with("flags") && !line.starts_with("Features")) continue;
+    if (!line.starts_with("flags")) continue;
     std::istringstream words(line.substr(line.find(':') + 1));
     for (std::string word; words >> word;) found.insert(plain(word));
     break;
   }
   return found;
 }
+#endif
 
 }  // namespace
 

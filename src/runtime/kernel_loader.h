@@ -23,7 +23,7 @@ class ObjectCode {
   // The address of a function that the object defines; throws Error{DataLoss} when it does not.
   virtual void* find(const std::string& symbol) const = 0;
 };
-// Links an ELF object that imports nothing (x86-64). Every offset in it is checked: a damaged object gives
+// Links an ELF object that imports nothing (of this machine's kind). Every offset in it is checked: a damaged object gives
 // Error{DataLoss}, never a crash while loading.
 std::shared_ptr<const ObjectCode> load_elf(std::span<const std::byte> object);
 

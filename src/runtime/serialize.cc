@@ -367,7 +367,7 @@ void Executable::save(const std::string& path) const {
   Header header;
   header.bytes = rest.size();
   header.checksum = checksum(std::as_bytes(std::span(rest)));
-  const std::string triple = host_triple();
+  const std::string triple = body.kernels.empty() ? host_triple() : body.kernels.front()->image()->triple;
   std::memcpy(header.triple.data(), triple.data(), std::min(triple.size(), header.triple.size()));
   std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(&header), sizeof header);

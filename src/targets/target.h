@@ -25,8 +25,9 @@ struct TileShape {
 };
 
 struct TargetInfo {
-  std::string name;  // "cpu", "gpu", "npu"
-  std::string isa;   // "avx512", "avx2", "neon", "interpreter", ...
+  std::string name;       // "cpu", "gpu", "npu"
+  std::string isa;        // "avx512", "avx2", "neon", "interpreter", ...
+  bool runs_here = true;  // false: kernels are for another machine, to be saved
   std::int64_t vector_bytes = 32;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
   bool gpu_mapped = false;       // wants Block and Thread loops instead of Parallel and Vector

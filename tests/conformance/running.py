@@ -12,20 +12,25 @@ import torch
 from case import TOLERANCE, Array, Case
 from deepseek._core import set_guard
 from deepseek.arrays import to_array
+from elsewhere import RUNNER, Elsewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-# Where every case runs: the reference, this machine's best instructions, and AVX2.
+# Where cases run: the reference, this machine's best instructions, AVX2, and AArch64 if it has a runner.
 TARGETS: dict[str, dict[str, Any]] = {
     "interpreter": {"target": "interpreter"},
     "cpu": {"target": "cpu", "threads": 2},
     "avx2": {"target": "cpu", "isa": "avx2", "threads": 1},
 }
+if RUNNER:
+    TARGETS["neon"] = {"target": "cpu", "isa": "neon", "threads": 1}
 WHOLE = os.environ.get("DEEPSEEK_WHOLE_SUITES") == "1"
 # Compiling for the CPU takes most of the time; the interpreter gets more examples.
-EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10} if WHOLE else {"interpreter": 10, "cpu": 4, "avx2": 3}
+EXAMPLES = {"interpreter": 10, "cpu": 4, "avx2": 3, "neon": 4}
+if WHOLE:
+    EXAMPLES = {"interpreter": 60, "cpu": 20, "avx2": 10, "neon": 10}
 # Beside which ends of the buffers the pages lie that must not be touched; the interpreter checks its indices.
-SIDES = {"interpreter": ["end"], "cpu": ["end", "begin"], "avx2": ["end", "begin"]}
+SIDES = {"interpreter": ["end"], "cpu": ["end", "begin"], "avx2": ["end", "begin"], "neon": ["end", "begin"]}
 
 
 def drawn(examples: int) -> Callable[[Callable[[st.DataObject], None]], Callable[[], None]]:
@@ -41,13 +46,18 @@ def dtype_of(x: Array) -> str:
     return str(x.dtype)
 
 
+def compile_for(graph: ds.Graph, target: str, side: str = "end", **options: Any) -> ds.Executable | Elsewhere:
+    compiled = ds.compile(graph, **TARGETS[target], **options)
+    return Elsewhere(compiled, side) if target == "neon" else compiled
+
+
 def compile_and_run(
     graph: ds.Graph, target: str, feed: dict[str, Array], side: str, precision: str = "fp32"
 ) -> dict[str, Any]:
     """Runs with every buffer between guard pages: inputs, results, constants, temporaries and scratch."""
     set_guard(side)
-    compiled = ds.compile(graph, **TARGETS[target], precision=precision)
-    if target == "interpreter":  # gets the arrays as they are, strided ones too
+    compiled = compile_for(graph, target, side, precision=precision)
+    if target in ("interpreter", "neon"):  # get the arrays as they are, strided ones too
         return compiled.run(feed)
     return compiled.run({name: ds.Tensor(to_array(x, dtype_of(x), copy=True)) for name, x in feed.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import deepseek as ds
 import numpy as np
 import pytest
-from running import TARGETS
+from running import TARGETS, compile_for
 
 
 def powers_below() -> tuple[ds.Graph, ds.Graph]:
@@ -39,7 +39,7 @@ def test_while(target: str, limit: float, factor: float, result: float, count: i
     x, steps = g.op("while", [*start, *values], {"condition": condition, "body": body, "carried": 2})
     g.output("x", x)
     g.output("steps", steps)
-    got = ds.compile(g, **TARGETS[target]).run({"limit": np.float32(limit), "factor": np.float32(factor)})
+    got = compile_for(g, target).run({"limit": np.float32(limit), "factor": np.float32(factor)})
     assert got["x"] == result
     assert got["steps"] == count
 
@@ -54,7 +54,7 @@ def test_if(target: str) -> None:
     g = ds.Graph()
     condition, x = g.placeholder("condition", [], "bool"), g.placeholder("x", ["N"], "float32")
     g.output("y", g.op("if", [condition, x], branches))
-    compiled = ds.compile(g, **TARGETS[target])
+    compiled = compile_for(g, target)
     for size in (0, 1, 5):
         values = np.linspace(-1, 1, size).astype("float32")
         np.testing.assert_allclose(

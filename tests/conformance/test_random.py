@@ -6,7 +6,7 @@ import deepseek as ds
 import numpy as np
 import numpy.typing as npt
 import pytest
-from running import TARGETS
+from running import TARGETS, compile_for
 
 
 def draw(
@@ -15,7 +15,7 @@ def draw(
     g = ds.Graph()
     scalars = [g.placeholder("seed", [], "int64"), g.placeholder("offset", [], "int64")]
     g.output("y", g.op(op, scalars, {"shape": shape, "dtype": dtype}))
-    return ds.compile(g, **TARGETS[target]).run({"seed": np.int64(seed), "offset": np.int64(offset)})["y"]
+    return compile_for(g, target).run({"seed": np.int64(seed), "offset": np.int64(offset)})["y"]
 
 
 def philox(counter: list[int], key: list[int]) -> list[int]:

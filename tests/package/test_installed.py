@@ -6,6 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import deepseek as ds
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +39,19 @@ def test_cpp_project_outside_the_tree(tmp_path: Path) -> None:
     assert lines[0] == "y[1, 2]: 3 -3"
     assert lines[1] == "y[3, 2]: 3 -3 3 -3 3 -3"
     assert "matmul" in lines[2]
+
+
+def test_runner_needs_the_runtime_alone(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    call("cmake", "--install", ROOT / "build/release", "--prefix", prefix)
+    [compiler] = prefix.rglob("libdeepseek.so")
+    compiler.unlink()
+    graph = ds.Graph()
+    graph.relu(graph.placeholder("x", ["n"]), name="y")
+    ds.compile(graph).save(tmp_path / "model.dsx")
+    np.save(tmp_path / "x.npy", np.array([-1, 2], "float32"))
+    call(prefix / "bin/deepseek-run", tmp_path / "model.dsx", f"x={tmp_path / 'x.npy'}", "--out", tmp_path)
+    assert np.load(tmp_path / "y.npy").tolist() == [0, 2]
 
 
 def needed_libraries(library: Path) -> list[str]:

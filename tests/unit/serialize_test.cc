@@ -8,6 +8,7 @@
 #include <fstream>
 #include <random>
 
+#include "deepseek/compile.h"
 #include "deepseek/executable.h"
 #include "loops/interpreter.h"
 #include "loops/ir.h"
@@ -197,6 +198,19 @@ TEST_F(Serialize, DamageIsFound) {
   write(path_, old);
   EXPECT_EQ(code_of([&] { Executable::load(path_); }), Code::DataLoss);
   EXPECT_EQ(code_of([&] { Executable::load(path_ + ".missing"); }), Code::NotFound);
+}
+
+// Nothing of it runs here: not even packing the weights, which waits for the other machine.
+TEST_F(Serialize, CodeForAnotherMachineIsSavedAndRefusesToRun) {
+  const std::string isa = host_has("neon") ? "avx2" : "neon";
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {4, 64});
+  g.output("y", g.op("matmul", {x, g.constant(Tensor::zeros(DType::F32, {64, 48}), "w")}));
+  const Executable e = deepseek::compile(g, {.isa = isa});
+  EXPECT_NE(e.explain().find("gemm pack"), std::string::npos) << e.explain();
+  EXPECT_EQ(code_of([&] { e.run({{"x", Tensor::zeros(DType::F32, {4, 64})}}); }), Code::Unsupported);
+  e.save(path_);
+  EXPECT_EQ(code_of([&] { Executable::load(path_); }), Code::Unsupported);
 }
 
 TEST_F(Serialize, WhatCannotBeSavedSaysSo) {

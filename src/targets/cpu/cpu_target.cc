@@ -27,7 +27,7 @@ constexpr const char* kName = "kernel";
 // An object and its functions in this process. Kernels of equal programs share it.
 struct CompiledCode {
   KernelImage image;
-  std::shared_ptr<const LoadedCode> loaded;
+  std::shared_ptr<const LoadedCode> loaded;  // null: code for another machine
 };
 
 class CpuKernel final : public Kernel {
@@ -60,6 +60,29 @@ class CpuKernel final : public Kernel {
   std::size_t workspaces_;
 };
 
+// Code for another machine: it can be saved, and says so when it is run.
+class ForeignKernel final : public Kernel {
+ public:
+  explicit ForeignKernel(KernelImage image) : image_(std::move(image)) {}
+
+  KernelShape shape(std::span<const std::int64_t> /*dims*/) const override { refuse(); }
+  void run(int /*phase*/, void* const* /*buffers*/, const std::int64_t* /*dims*/, std::int64_t /*begin*/,
+           std::int64_t /*end*/, std::byte* /*scratch*/, std::int32_t* /*status*/) const override {
+    refuse();
+  }
+  bool runs_here() const override { return false; }
+  std::optional<KernelImage> image() const override { return image_; }
+
+ private:
+  [[noreturn]] void refuse() const {
+    throw Error(Code::Unsupported, "run", "",
+                "a machine with " + image_.features + " (" + image_.triple +
+                    "): save() the executable and run it there",
+                "this one");
+  }
+  KernelImage image_;
+};
+
 // Code generation frees much memory in small pieces, which the C library would keep for itself.
 void give_back_free_memory() {
 #if defined(__GLIBC__)
@@ -69,7 +92,7 @@ void give_back_free_memory() {
 
 class CpuTarget final : public Target {
  public:
-  explicit CpuTarget(CpuIsa isa) : isa_(std::move(isa)) {}
+  CpuTarget(CpuIsa isa, bool runs_here) : isa_(std::move(isa)) { isa_.info.runs_here = runs_here; }
 
   const TargetInfo& info() const override { return isa_.info; }
 
@@ -103,7 +126,7 @@ class CpuTarget final : public Target {
       std::size_t workspaces = 0;
       for (const loops::Param& param : jobs[job].program.params)
         workspaces += param.access == loops::Access::Workspace;
-      kernels.push_back(std::make_shared<CpuKernel>(jobs[job].code, workspaces));
+      kernels.push_back(make_kernel(jobs[job].code, workspaces));
     }
     return kernels;
   }
@@ -116,6 +139,14 @@ class CpuTarget final : public Target {
   }
 
  private:
+  std::shared_ptr<const Kernel> make_kernel(const std::shared_ptr<const CompiledCode>& code,
+                                            std::size_t workspaces) const {
+    if (code->loaded) return std::make_shared<CpuKernel>(code, workspaces);
+    KernelImage image = code->image;
+    image.workspaces = static_cast<int>(workspaces);
+    return std::make_shared<ForeignKernel>(std::move(image));
+  }
+
   // What holds for one kind of processor does not for another: the folder may be shared.
   std::string fact_key(const std::string& key) const {
     return KernelCache::key({"fact", key, isa_.info.isa, llvm::sys::getHostCPUName().str(),
@@ -167,7 +198,7 @@ class CpuTarget final : public Target {
                      isa_.machine.triple,
                      isa_.features,
                      std::make_shared<const std::vector<std::byte>>(bytes, bytes + object.size())};
-    result->loaded = load_object(object, p.name, phases);
+    if (isa_.info.runs_here) result->loaded = load_object(object, p.name, phases);
     return result;
   }
 
@@ -180,19 +211,16 @@ class CpuTarget final : public Target {
 }  // namespace
 
 std::shared_ptr<Target> cpu_target() {
-  static const auto target = std::make_shared<CpuTarget>(host_cpu_isa());
+  static const auto target = std::make_shared<CpuTarget>(host_cpu_isa(), true);
   return target;
 }
 
 std::shared_ptr<Target> cpu_target(std::string_view isa) {
-  CpuIsa wanted = cpu_isa(isa);
-  if (!host_has(isa))
-    throw Error(Code::Unsupported, "cpu target", "", "an instruction set of this machine", std::string(isa));
-  return std::make_shared<CpuTarget>(std::move(wanted));
+  return std::make_shared<CpuTarget>(cpu_isa(isa), host_has(isa));
 }
 
 std::shared_ptr<Target> emulated_cpu_target(std::string_view isa) {
-  return std::make_shared<CpuTarget>(cpu_isa(isa));
+  return std::make_shared<CpuTarget>(cpu_isa(isa), true);
 }
 
 }  // namespace deepseek

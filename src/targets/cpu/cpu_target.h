@@ -10,7 +10,8 @@ namespace deepseek {
 
 // For this machine's best instruction set, or the one that DEEPSEEK_CPU_ISA names. One per process.
 std::shared_ptr<Target> cpu_target();
-// A name of isa.h. Throws Error{Unsupported} when this machine lacks it.
+// A name of isa.h. What this machine lacks can be compiled for and saved, not run.
+// Throws Error{InvalidArgument} for another name.
 std::shared_ptr<Target> cpu_target(std::string_view isa);
 // The same whatever this machine has, for who emulates what it lacks.
 std::shared_ptr<Target> emulated_cpu_target(std::string_view isa);

@@ -107,8 +107,9 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.info.isa = row->name;
   isa.info.vector_bytes = row->vector_bits / 8;
   constexpr std::int64_t kUsualL1 = 32 << 10, kUsualL2 = 1 << 20;
-  isa.info.l1_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, kUsualL1);
-  isa.info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2);
+  const bool native = row->arch == host_arch();
+  isa.info.l1_bytes = native ? cache_bytes(_SC_LEVEL1_DCACHE_SIZE, kUsualL1) : kUsualL1;
+  isa.info.l2_bytes = native ? cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2) : kUsualL2;
   for (const auto& [m, n] : row->tiles)
     isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
   for (const auto& [m, n] : row->tiles)
@@ -124,8 +125,7 @@ CpuIsa cpu_isa(std::string_view name) {
     for (const auto& [m, n] : row->tiles)
       isa.info.tiles.push_back({DType::BF16, DType::F32, m, n, 2, true, loops::Space::Global, 2});
   isa.machine.isa = row->name;
-  isa.machine.triple = row->arch == host_arch() ? llvm::sys::getProcessTriple()
-                                                : std::string(row->arch) + "-unknown-linux-gnu";
+  isa.machine.triple = native ? llvm::sys::getProcessTriple() : std::string(row->arch) + "-unknown-linux-gnu";
   isa.machine.cpu = row->cpu;
   isa.machine.lanes = row->vector_bits / 32;
   isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
