@@ -25,6 +25,7 @@ constexpr std::int64_t kAliasingStride = 1024;
 // What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
+constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
 
 Dim product_of(const std::vector<Dim>& dims) {
@@ -225,31 +226,75 @@ class GemmLowering {
 
   bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == tile_.group; }
 
-  // What the epilogue reads for a tile, such as a residual, asked for before the tile is multiplied.
-  std::vector<Stmt> epilogue_lines(const Stmt& stores, const Var& i, const Var& j) const {
-    std::vector<Stmt> result;
-    const Axis row = make_axis("i", b_.mr);
-    visit_stmts(stores, [&](const Stmt& s) {
-      visit_exprs(s, [&](const Expr& e) {
-        visit(e, [&](const Expr& x) {
-          if (x.op() != Op::Load || !uses(x->args[0], i)) return;
-          const auto step = coefficient(x->args[0], j);
-          if (!step || step->int_value() != 1) return;
-          for (std::int64_t column = 0; column < b_.nr; column += kLineBytes * 8 / bits(x->buffer->dtype)) {
-            const Var from[] = {i, j};
-            const Expr to[] = {var(row.var), column};
-            result.push_back(stmt(Prefetch{x->buffer, substitute(x->args[0], from, to)}));
-          }
+  // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `value`.
+  struct Epilogue {
+    Var i, j, value;
+    Stmt stores;
+  };
+  Epilogue epilogue(Assembly& a, const Expr& batch, const Expr& first_row, const Expr& first_column) const {
+    const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
+    const std::vector<Expr> coords =
+        c_.result(unflatten(batch, extents_of(c_.batch)), unflatten(first_row + var(i), extents_of(c_.m)),
+                  unflatten(first_column + var(j), extents_of(c_.n)));
+    const Value product = g_.anchor->out();
+    a.scope().bind(product, [value, product](std::span<const Expr>, const Expr&) {
+      return cast(product.dtype(), var(value));
+    });
+    return {i, j, value, block(store_outputs(a, g_, coords))};
+  }
+
+  struct Line {  // where element (i, j) of a tile lies in memory, neighbours in j beside each other
+    Buffer buffer;
+    Expr index;
+  };
+  // What the epilogue reads for each element, such as a residual; and what it writes.
+  std::pair<std::vector<Line>, std::vector<Line>> lines(const Epilogue& e) const {
+    std::vector<Line> read, written;
+    const auto add = [&](std::vector<Line>& to, const Buffer& buffer, const Expr& index) {
+      const auto step = coefficient(index, e.j);
+      if (uses(index, e.i) && step && step->int_value() == 1) to.push_back({buffer, index});
+    };
+    visit_stmts(e.stores, [&](const Stmt& s) {
+      visit_exprs(s, [&](const Expr& value) {
+        visit(value, [&](const Expr& x) {
+          if (x.op() == Op::Load) add(read, x->buffer, x->args[0]);
         });
       });
+      if (const auto* store = as<Store>(s)) add(written, store->buffer, store->index);
     });
-    if (result.empty()) return {};
-    return {loop(row, LoopKind::Serial, block(std::move(result)))};
+    return {read, written};
+  }
+
+  Stmt prefetch_at(const Line& x, const Epilogue& e, const Expr& row, const Expr& column) const {
+    const Var from[] = {e.i, e.j};
+    const Expr to[] = {row, column};
+    return stmt(Prefetch{x.buffer, substitute(x.index, from, to)});
+  }
+  // Asks for what the epilogue reads: each step of a tile for one of the next tile's lines (all at once would keep the
+  // operands waiting), for what it writes as well where tiles go by rows. A long tile asks for its own lines before.
+  void prefetch_lines(const Epilogue& e, const Expr& step, bool rows_first, std::vector<Stmt>& before,
+                      std::vector<Stmt>& body) const {
+    const auto [read, written] = lines(e);
+    const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
+    const Axis row = make_axis("i", b_.mr);
+    std::vector<Stmt> own;
+    const auto ask = [&](const Line& x) {
+      const std::int64_t line = kLineBytes * 8 / bits(x.buffer->dtype);
+      for (std::int64_t column = 0; is_long && column < b_.nr; column += line)
+        own.push_back(prefetch_at(x, e, var(row.var), column));
+      if (is_long) return;
+      const Expr i = mod(step, b_.mr), j = mod(floordiv(step, b_.mr), ceil_of(b_.nr, line)) * line;
+      body.push_back(rows_first ? prefetch_at(x, e, i, j + b_.nr) : prefetch_at(x, e, i + b_.mr, j));
+    };
+    for (const Line& x : read) ask(x);
+    if (rows_first)
+      for (const Line& x : written) ask(x);
+    if (!own.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(own))));
   }
 
   // One tile of results: the depth loop and the epilogue.
-  Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& batch, const Expr& first_row,
-            const Expr& first_column, const Expr& tile_index) {
+  Stmt tile(const Operand& left, const Operand& right, const Expr& first_row, const Expr& first_column,
+            const Expr& tile_index, const Epilogue& e, bool rows_first) {
     const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
     const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
     const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
@@ -276,10 +321,12 @@ class GemmLowering {
     const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
     const std::int64_t group = tile_.group;
     std::vector<Stmt> before, body, waits;
-    if (prefetches())
+    if (prefetches()) {
+      const Expr step = floordiv(k, group);
       body.push_back(prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
-                                    floordiv(expr_of(padded_), group), b_.nr * group, floordiv(k, group),
-                                    tile_index));
+                                    floordiv(expr_of(padded_), group), b_.nr * group, step, tile_index));
+      prefetch_lines(e, step, rows_first, before, body);
+    }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
                              tile_.k, left_rows, depth, before, body, waits);
     const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride, false, {}}, "b_pad",
@@ -292,20 +339,9 @@ class GemmLowering {
     for (std::size_t i = steps.size(); i-- > 0;)
       multiply = loop(steps[i], LoopKind::Serial, std::move(multiply));
 
-    const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
-    const std::vector<Expr> coords =
-        c_.result(unflatten(batch, extents_of(c_.batch)), unflatten(first_row + var(i), extents_of(c_.m)),
-                  unflatten(first_column + var(j), extents_of(c_.n)));
-    const Value product = g_.anchor->out();
-    a.scope().bind(product, [value, product](std::span<const Expr>, const Expr&) {
-      return cast(product.dtype(), var(value));
-    });
-    const Stmt store_all = block(store_outputs(a, g_, coords));
-    if (prefetches())
-      for (Stmt& s : epilogue_lines(store_all, i, j)) before.push_back(std::move(s));
     before.insert(before.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
                                  stmt(TileFill{c, zero(tile_.accumulator)}), multiply,
-                                 stmt(TileStore{c, i, j, value, rows, columns, store_all})});
+                                 stmt(TileStore{c, e.i, e.j, e.value, rows, columns, e.stores})});
     return block(std::move(before));
   }
 
@@ -378,6 +414,18 @@ class GemmLowering {
     return {rows, t * (b_.mr * stride), stride, false, {}};
   }
 
+  // Whether tiles go by row by row: where there is more to read and write beside the sums than weights to read, and the
+  // task's panels stay in the second cache.
+  bool goes_by_rows(const Epilogue& e) const {
+    if (gpu_) return true;
+    const auto panels = b_.panels_per_group.int_value();
+    if (!prefetches() || !panels || !k_.is_static() || !m_.is_static() || m_.value() < k_.value())
+      return false;
+    const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(tile_.right) / 8;
+    const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
+    return bytes <= target_.l2_bytes && (wide || !lines(e).first.empty());
+  }
+
   bool shares_rows() const {
     return tile_.operands_in == Space::Global && !(b_.panel_groups.int_value() == 1);
   }
@@ -401,19 +449,24 @@ class GemmLowering {
                         b_.nr,
                         false,
                         {}};
-    Stmt one = tile(a, left, right, var(batch.var), var(first_row), var(panel_index) * b_.nr, var(t.var));
+    const Expr column = var(panel_index) * b_.nr;
+    const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
+    const bool rows_first = goes_by_rows(e);
+    Stmt one = tile(left, right, var(first_row), column, var(t.var), e, rows_first);
     const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
     if (!(b_.panel_groups.int_value() == 1))
       one = stmt(If{var(panel_index) < b_.panels, std::move(one), nullptr});
     const Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
     const Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
-    // A panel stays in cache while the block's tiles go by; a GPU's threads each take a row of tiles.
+    // A panel stays in the first cache while the block's tiles go by, unless what is read beside it is better read row by
+    // row; a GPU's threads each take a row of tiles.
+    const LoopKind kind = gpu_ ? LoopKind::Thread : LoopKind::Serial;
     task.push_back(
-        gpu_ ? loop(t, LoopKind::Thread,
-                    block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
-             : loop(panel, LoopKind::Serial,
-                    block({panel_let, loop(t, LoopKind::Serial, block({row_let, std::move(one)}))})));
+        rows_first ? loop(t, kind,
+                          block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
+                   : loop(panel, LoopKind::Serial,
+                          block({panel_let, loop(t, kind, block({row_let, std::move(one)}))})));
     const std::vector<Axis> grid = {batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
