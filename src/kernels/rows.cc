@@ -1,17 +1,22 @@
 // Rows: reductions over the trailing axes with what is elementwise around them (softmax, layer norm) as one
 // kernel. A row is computed by one thread in stages, a vector loop over the row for each reduction and one
 // for the results; what several stages need and is costly, or is a result anyway, is kept from the first
-// stage on.
+// stage on. Where rows come from memory, stages ask for lines of the next row while they compute.
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "kernels/assembly.h"
+#include "kernels/register_tile.h"
 
 namespace deepseek::kernels {
 
 using namespace loops;
 
 namespace {
+
+constexpr std::int64_t kChunk =
+    256;  // elements of a row that are computed between asking for lines of the next
 
 Reducer reducer_of(const Node& n) {
   const std::string& op = n.op->name;
@@ -30,11 +35,14 @@ bool is_costly(const Node& n) {
 
 class RowsLowering {
  public:
-  explicit RowsLowering(const Group& g) : g_(g), a_(g) {
+  RowsLowering(const Group& g, const TargetInfo& target) : g_(g), a_(g) {
     const std::size_t rows = g.domain.size() - g.reduced.size();
     const Shape row_dims(g.domain.begin(), g.domain.begin() + static_cast<std::ptrdiff_t>(rows));
     row_shape_ = Shape(g.domain.begin() + static_cast<std::ptrdiff_t>(rows), g.domain.end());
     row_axes_ = make_axes("i", extents_of(row_dims));
+    const Dim elements = numel(g.domain);
+    from_memory_ = !target.gpu_mapped && rows > 0 && elements.is_static() &&
+                   elements.value() * 4 > 2 * target.l2_bytes && numel(row_shape_).value() % kChunk == 0;
   }
 
   Call run() {
@@ -138,9 +146,40 @@ class RowsLowering {
                              : stmt(Accumulate{*reducer, i.buffer, 0, i.value, {}}));
     }
     Stmt s = block(std::move(body));
+    if (from_memory_ && row.size() == 1) return in_chunks(row[0], s);
     for (std::size_t i = row.size(); i-- > 0;)
       s = loop(row[i], i + 1 == row.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
     return split_on_predicates(s);
+  }
+
+  // The loop over a row in pieces, between which lines of the next row are asked for: what the stage before has read, and
+  // what this one writes.
+  Stmt in_chunks(const Axis& row, const Stmt& body) {
+    const Var row_index = row_axes_.back().var;
+    const Axis chunk = make_axis("chunk", floordiv(row.extent, kChunk)), in_chunk = make_axis("k", kChunk);
+    const Expr first = var(chunk.var) * kChunk;
+    std::vector<Stmt> asked;
+    const auto ask = [&](const Line& x) {
+      if (x.buffer->space != Space::Global || !uses(x.index, row_index) || !uses(x.index, x.k)) return;
+      const std::int64_t elements = kLineBytes * 8 / bits(x.buffer->dtype);
+      const Axis line = make_axis("line", std::max<std::int64_t>(1, kChunk / elements));
+      const Var from[] = {row_index, x.k};
+      const Expr to[] = {var(row_index) + 1, first + var(line.var) * elements};
+      asked.push_back(loop(line, LoopKind::Serial, stmt(Prefetch{x.buffer, substitute(x.index, from, to)})));
+    };
+    for (const Line& x : std::exchange(read_, {})) ask(x);
+    visit_stmts(body, [&](const Stmt& s) {
+      visit_exprs(s, [&](const Expr& e) {
+        visit(e, [&](const Expr& x) {
+          if (x.op() == Op::Load && !has_read_) read_.push_back({x->buffer, x->args[0], row.var});
+        });
+      });
+      if (const auto* store = as<Store>(s)) ask({store->buffer, store->index, row.var});
+    });
+    has_read_ = true;
+    asked.push_back(split_on_predicates(
+        loop(in_chunk, LoopKind::Vector, substitute(body, row.var, first + var(in_chunk.var)))));
+    return loop(chunk, LoopKind::Serial, block(std::move(asked)));
   }
 
   void reduce(std::size_t stage) {
@@ -187,15 +226,22 @@ class RowsLowering {
   std::vector<Axis> row_axes_;
   std::vector<const Node*> reductions_;
   std::set<const Node*> kept_;
+  struct Line {  // of memory, at element k of a row
+    Buffer buffer;
+    Expr index;
+    Var k;
+  };
+  std::vector<Line> read_;  // by the first stage, not asked for yet
+  bool has_read_ = false, from_memory_ = false;
   std::vector<Stmt> stmts_;
 };
 
 }  // namespace
 
-std::optional<Lowered> lower_rows(const Group& group, const LoweringContext&) {
+std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context) {
   if (group.kind != GroupKind::Rows) return std::nullopt;
   Lowered result;
-  result.calls.push_back(RowsLowering(group).run());
+  result.calls.push_back(RowsLowering(group, context.target).run());
   result.way = "rows";
   return result;
 }
