@@ -20,11 +20,17 @@ struct CompileOptions {
   std::string isa;
   // 0: default_threads().
   int threads = 0;
-  // "fp32", "auto": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16
+  // "fp32": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16
   // where the target multiplies those faster, and sum in fp32. "int8": those with weights known before the run quantise
   // them by column, and what comes by row, and sum in integers; the others run as with "bf16". explain() says which do.
-  // What is not to be had is said in CompileReport::warnings and runs in fp32.
+  // What is not to be had is said in CompileReport::warnings and runs in fp32. "auto": the fastest of these whose
+  // results on `samples` stay within `tolerance` of fp32's; explain() gives the figures.
   std::string precision = "fp32";
+  // Inputs as runs will have them. "int8" then quantises what comes by the range that it has in them, one scale for the
+  // whole tensor, which is faster than looking for one per row.
+  std::vector<NamedTensors> samples;
+  // Of "auto": the largest difference from fp32's results, relative to the largest element of each.
+  double tolerance = 0.01;
   // How ways to compute the same thing are chosen. "off": by their prices, from a model of the machine. "fast": where
   // prices are close the ways are measured, once on a machine, within a second or so. "full": as long as it takes.
   std::string tune = "fast";

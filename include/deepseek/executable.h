@@ -51,6 +51,9 @@ class Executable {
   // notes.
   std::string explain() const;
 
+  // Adds lines to what explain() says; only before anyone else has this Executable.
+  void note(std::vector<std::string> lines);
+
   // A file that `load` brings back on a machine with the same instruction set. Loading code means trusting
   // it: the checksum finds damage, not malice. Throws Error{Unsupported} for what cannot be saved (steps that
   // run in the host framework) and Error{DataLoss} for a file that is damaged or from another version.

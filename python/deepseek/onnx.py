@@ -28,6 +28,8 @@ def compile_onnx(
     else:
         program = OnnxProgram.parse(bytes(model))
     if program.shape_inputs or any(kind != "tensor" for kind in program.outputs.values()):
+        if options["samples"]:
+            raise invalid("compile", "no samples for a model whose inputs decide shapes", "some")
         return OnnxModel(program, options)
     return compile_graph(program.graph_for({}).graph(), options, stacklevel=4)
 

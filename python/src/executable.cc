@@ -102,11 +102,27 @@ void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const
 std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
     const PyGraph& graph, const std::string& target, bool strict, const std::string& isa, int threads,
     const std::string& precision, const std::string& tune, double rtol, bool freeze,
-    const std::vector<std::string>& disable) {
+    const std::vector<std::string>& disable, const std::vector<nb::list>& samples, double tolerance) {
+  CompileOptions options{.target = target,
+                         .strict = strict,
+                         .isa = isa,
+                         .threads = threads,
+                         .precision = precision,
+                         .tolerance = tolerance,
+                         .tune = tune,
+                         .rtol = rtol,
+                         .freeze = freeze,
+                         .disable = disable};
+  std::vector<Port> ports;
+  for (const Node* n : graph.graph->inputs()) ports.push_back({n->name, n->out().type(), n->role, n->source});
+  for (const nb::list& sample : samples) {
+    const std::vector<Tensor> tensors = tensors_from(ports, sample);
+    NamedTensors& named = options.samples.emplace_back();
+    for (std::size_t i = 0; i < ports.size(); ++i) named[ports[i].name] = tensors[i];
+  }
   CompileReport report;
   const nb::gil_scoped_release unlocked;
-  Executable e =
-      compile(*graph.graph, {target, strict, isa, threads, precision, tune, rtol, freeze, disable}, &report);
+  Executable e = compile(*graph.graph, options, &report);
   return {std::move(e), report.target, report.warnings};
 }
 
@@ -178,9 +194,15 @@ void bind_executable(nb::module_& m) {
            "Addresses and shapes of row-major memory: of the inputs without set parameters, and of every "
            "output.");
 
-  m.def("compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
-        nb::arg("threads"), nb::arg("precision"), nb::arg("tune"), nb::arg("rtol"), nb::arg("freeze"),
-        nb::arg("disable"), "Gives the executable, the target that was used, and warnings.");
+  m.def(
+      "compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
+      nb::arg("threads"), nb::arg("precision"), nb::arg("tune"), nb::arg("rtol"), nb::arg("freeze"),
+      nb::arg("disable"), nb::arg("samples"), nb::arg("tolerance"),
+      nb::sig("def compile(graph: Graph, target: str, strict: bool, isa: str, threads: int, precision: str, "
+              "tune: str, rtol: float, freeze: bool, disable: Sequence[str], "
+              "samples: Sequence[list[Array | NDArray]], tolerance: float) "
+              "-> tuple[Executable, str, list[str]]"),
+      "Gives the executable, the target that was used, and warnings.");
   m.def("default_threads", &default_threads);
 }
 

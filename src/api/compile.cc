@@ -4,6 +4,7 @@
 #include <iterator>
 #include <string_view>
 
+#include "api/samples.h"
 #include "passes/lower.h"
 #include "passes/pipeline.h"
 #include "targets/registry.h"
@@ -16,18 +17,24 @@ bool multiplies(const TargetInfo& target, DType operands) {
                      [operands](const TileShape& t) { return t.operands == operands; });
 }
 
-// What contractions may run in; less than fp32 is an offer that a target without such a unit does not take.
-kernels::Precision precision_on(const TargetInfo& target, const std::string& wanted, CompileReport& said) {
-  constexpr std::string_view kKnown[] = {"fp32", "bf16", "int8", "auto"};
-  if (std::find(std::begin(kKnown), std::end(kKnown), wanted) == std::end(kKnown))
+constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "auto"};
+
+bool has_precision(const TargetInfo& target, std::string_view name) {
+  return name == "fp32" || (name == "bf16" && multiplies(target, DType::BF16)) ||
+         (name == "int8" && multiplies(target, DType::U8));
+}
+
+void check_precision(const CompileOptions& options) {
+  if (std::find(std::begin(kPrecisions), std::end(kPrecisions), options.precision) == std::end(kPrecisions))
     throw Error(Code::InvalidArgument, "compile", "", "precision 'fp32', 'bf16', 'int8' or 'auto'",
-                "'" + wanted + "'");
-  if (wanted == "fp32" || wanted == "auto") return kernels::Precision::Fp32;
-  if (wanted == "bf16" && multiplies(target, DType::BF16)) return kernels::Precision::Bf16;
-  if (wanted == "int8" && multiplies(target, DType::U8)) return kernels::Precision::Int8;
-  said.warnings.push_back("precision '" + wanted + "' is not used on " + target.name + " (" + target.isa +
-                          "): 'fp32' is used instead");
-  return kernels::Precision::Fp32;
+                "'" + options.precision + "'");
+  if (options.precision != "auto") return;
+  if (options.samples.empty())
+    throw Error(Code::InvalidArgument, "compile", "",
+                "samples, inputs to compare results and times on, for precision 'auto'", "none");
+  if (!(options.tolerance >= 0))
+    throw Error(Code::InvalidArgument, "compile", "", "a tolerance of 0 or more",
+                std::to_string(options.tolerance));
 }
 
 Tune tune_of(const std::string& name) {
@@ -35,6 +42,52 @@ Tune tune_of(const std::string& name) {
   if (name == "fast") return Tune::Fast;
   if (name == "full") return Tune::Full;
   throw Error(Code::InvalidArgument, "compile", "", "tune 'off', 'fast' or 'full'", "'" + name + "'");
+}
+
+Executable compile_in(const std::string& precision, const Graph& graph, const CompileOptions& options,
+                      Target& target) {
+  std::vector<std::string> disabled = options.disable;
+  if (!multiplies(target.info(), DType::U8)) disabled.emplace_back("byte_products");
+  PassOptions passes{.disabled = disabled, .quantise = precision == "int8"};
+  const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
+    return lower(ready, target,
+                 {.disabled = disabled,
+                  .fuse = passes.allows("form_groups"),
+                  .freeze = options.freeze,
+                  .threads = options.threads,
+                  .precision = operands,
+                  .rtol = options.rtol,
+                  .tune = tune});
+  };
+  const bool calibrates = passes.quantise && passes.allows("byte_products") && !options.samples.empty();
+  std::vector<Range> ranges;
+  if (calibrates) {
+    const auto in_fp32 = [&](const Graph& g) {
+      return lowered(run_pipeline(g, {.disabled = disabled}), kernels::Precision::Fp32, Tune::Off);
+    };
+    ranges = measured_ranges(graph, passes, in_fp32, options.samples);
+    passes.ranges = ranges;
+  }
+  const auto operands = precision == "int8"   ? kernels::Precision::Int8
+                        : precision == "bf16" ? kernels::Precision::Bf16
+                                              : kernels::Precision::Fp32;
+  Executable result = lowered(run_pipeline(graph, passes), operands, tune_of(options.tune));
+  if (passes.quantise)
+    result.note({calibrates
+                     ? "int8: the ranges of " + std::to_string(ranges.size()) + " operands are those of " +
+                           std::to_string(options.samples.size()) + " samples"
+                     : "int8: the ranges of operands are found as they come"});
+  return result;
+}
+
+Executable compile_fastest(const Graph& graph, const CompileOptions& options, Target& target) {
+  std::vector<Candidate> candidates;
+  for (const std::string_view name : kPrecisions)
+    if (has_precision(target.info(), name)) {
+      const std::string precision(name);
+      candidates.push_back({precision, compile_in(precision, graph, options, target)});
+    }
+  return fastest_within(candidates, options.samples, options.tolerance);
 }
 
 }  // namespace
@@ -52,20 +105,16 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
     said.warnings.push_back("target '" + options.target + "' is not on this machine: 'cpu' is used instead");
   }
   said.target = used->info().name;
-  const Tune tune = tune_of(options.tune);
-  const kernels::Precision precision = precision_on(used->info(), options.precision, said);
-  std::vector<std::string> disabled = options.disable;
-  if (!multiplies(used->info(), DType::U8)) disabled.emplace_back("byte_products");
-  const PassOptions passes{disabled, precision == kernels::Precision::Int8};
-  const Graph ready = run_pipeline(graph, passes);
-  return lower(ready, *used,
-               {.disabled = disabled,
-                .fuse = passes.allows("form_groups"),
-                .freeze = options.freeze,
-                .threads = options.threads,
-                .precision = precision,
-                .rtol = options.rtol,
-                .tune = tune});
+  tune_of(options.tune);
+  check_precision(options);
+  if (options.precision == "auto") return compile_fastest(graph, options, *used);
+  std::string precision = options.precision;
+  if (!has_precision(used->info(), precision)) {
+    said.warnings.push_back("precision '" + precision + "' is not used on " + used->info().name + " (" +
+                            used->info().isa + "): 'fp32' is used instead");
+    precision = "fp32";
+  }
+  return compile_in(precision, graph, options, *used);
 }
 
 }  // namespace deepseek

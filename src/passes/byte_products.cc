@@ -183,40 +183,83 @@ Value scale_of(GraphBuilder& g, Value x, std::vector<std::int64_t> axes) {
   return g.maximum(g.mul(g.max(g.abs(x), std::move(axes), true), 1 / kLargest), kTiny);
 }
 
-// Weights in bytes with a scale per column, and x in bytes with a scale per row (of a convolution: per image), found as
-// it comes.
-std::vector<Value> quantised_product(Graph& graph, const Node& n) {
+// Whether n multiplies floats by weights that are worth quantising.
+bool takes_bytes(Graph& graph, const Node& n) {
   constexpr std::int64_t kFewColumns = 16;  // cost as much as many
-  if (n.outputs[0].dtype != DType::F32 || !is_contraction(n) || !is_weight(n.in(1))) return {};
-  if (bytes_of(graph, n.in(0)) || bytes_of(graph, n.in(1))) return {};
-  const Columns columns = columns_of(n);
-  const Dim made = n.in(1).dim(columns.right), products = products_of(n);
-  if (!made.is_static() || made.value() < kFewColumns) return {};
-  if (!products.is_static() || products.value() < 1 || products.value() > kMostProducts) return {};
+  if (n.outputs[0].dtype != DType::F32 || !is_contraction(n) || !is_weight(n.in(1))) return false;
+  if (bytes_of(graph, n.in(0)) || bytes_of(graph, n.in(1))) return false;
+  const Dim made = n.in(1).dim(columns_of(n).right), products = products_of(n);
+  if (!made.is_static() || made.value() < kFewColumns) return false;
+  return products.is_static() && products.value() >= 1 && products.value() <= kMostProducts;
+}
+
+// x / scale, rounded, with 0 at `middle`.
+Value in_bytes(GraphBuilder& g, Value x, Value scale, double middle, DType t) {
+  return g.cast(g.add(g.op("round", {g.mul(x, g.div(1, scale))}), middle), t);
+}
+
+// Weights in bytes with a scale per column, and those as floats again.
+Value weights_in_bytes(GraphBuilder& g, const Node& n) {
+  const Value scale = scale_of(g, n.in(1), summed_axes(n));
+  return g.mul(g.cast(in_bytes(g, n.in(1), scale, 0, DType::I8), DType::F32), scale);
+}
+
+// Weights in bytes, and x in bytes with a scale per row (of a convolution: per image), found as it comes.
+std::vector<Value> quantised_product(Graph& graph, const Node& n) {
+  if (!takes_bytes(graph, n)) return {};
   GraphBuilder g(graph);
-  const Value x = n.in(0), w = n.in(1);
-  const int rank = static_cast<int>(n.outputs[0].shape.size());
+  const Value x = n.in(0);
   const bool conv = is_op(n, "conv");
   const int image = conv ? static_cast<int>(n.attr<std::string>("input_layout").find('N')) : 0;
   Value by_row =
       scale_of(g, x, conv ? axes_except(x.rank(), image) : std::vector<std::int64_t>{x.rank() - 1});
-  const Value by_column = scale_of(g, w, summed_axes(n));
-  const auto in_bytes = [&](Value v, Value scale, double middle, DType t) {
-    return g.cast(g.add(g.op("round", {g.mul(v, g.div(1, scale))}), middle), t);
-  };
-  const Value u = in_bytes(x, by_row, kHalfOfByte, DType::U8), v = in_bytes(w, by_column, 0, DType::I8);
+  const Value u = in_bytes(g, x, by_row, kHalfOfByte, DType::U8);
   const Value left = g.mul(g.sub(g.cast(u, DType::F32), kHalfOfByte), g.scalar(1, DType::F32));
-  const Value y = g.op(n.op->name, {left, g.mul(g.cast(v, DType::F32), by_column)}, n.attrs);
+  const Value y = g.op(n.op->name, {left, weights_in_bytes(g, n)}, n.attrs);
   if (conv)
     by_row = g.along_axis(g.reshape(by_row, {x.dim(image)}),
-                          static_cast<int>(n.attr<std::string>("output_layout").find('N')), rank);
+                          static_cast<int>(n.attr<std::string>("output_layout").find('N')),
+                          static_cast<int>(n.outputs[0].shape.size()));
   return {g.mul(y, by_row)};
+}
+
+// Weights in bytes, and x in bytes that share this range.
+std::vector<Value> calibrated_product(Graph& graph, const Node& n, const Range& range) {
+  constexpr double kSteps = 255;
+  GraphBuilder g(graph);
+  const double step = range.high > range.low ? (range.high - range.low) / kSteps : 1;
+  const Value scale = g.scalar(step, DType::F32),
+              zero = g.scalar(std::clamp(std::nearbyint(-range.low / step), 0.0, kSteps), DType::U8);
+  const Value u = g.op("quantize", {n.in(0), scale, zero}, {{"dtype", DType::U8}});
+  return {g.op(n.op->name, {g.op("dequantize", {u, scale, zero}), weights_in_bytes(g, n)}, n.attrs)};
+}
+
+Graph calibrated(const Graph& g, std::span<const Range> ranges) {
+  std::size_t next = 0;
+  const Rule rule{"quantise", {"matmul", "conv"}, [&](Graph& out, const Node& n) {
+                    if (!takes_bytes(out, n)) return std::vector<Value>{};
+                    check(next < ranges.size(), "a range for each product with weights");
+                    return calibrated_product(out, n, ranges[next++]);
+                  }};
+  bool changed = false;
+  return rewrite_once(g, {&rule, 1}, changed);
 }
 
 }  // namespace
 
+std::vector<Value> quantised_operands(Graph& g) {
+  std::vector<const Node*> nodes;
+  for (const auto& n : g.nodes())
+    if (is_op(*n, "matmul") || is_op(*n, "conv")) nodes.push_back(n.get());
+  std::vector<Value> result;
+  for (const Node* n : nodes)
+    if (takes_bytes(g, *n)) result.push_back(n->in(0));
+  return result;
+}
+
 Graph byte_products(const Graph& g, const PassOptions& options) {
   std::vector<Rule> rules = {{"byte_products", {"matmul", "conv"}, byte_product}};
+  if (options.quantise && !options.ranges.empty()) return rewrite(calibrated(g, options.ranges), rules);
   if (options.quantise) rules.push_back({"quantise", {"matmul", "conv"}, quantised_product});
   return rewrite(g, rules);
 }

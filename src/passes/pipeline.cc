@@ -35,10 +35,13 @@ bool PassOptions::allows(std::string_view name) const {
 
 std::span<const Pass> pipeline() { return kPipeline; }
 
-Graph run_pipeline(const Graph& g, const PassOptions& options) {
+Graph run_pipeline(const Graph& g, const PassOptions& options, std::string_view until) {
   Graph result = g.clone();
   for (const Pass& p : kPipeline)
-    if (p.required || options.allows(p.name)) result = p.run(result, options);
+    if (p.name == until)
+      break;
+    else if (p.required || options.allows(p.name))
+      result = p.run(result, options);
   return result;
 }
 

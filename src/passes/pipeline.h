@@ -10,9 +10,15 @@
 
 namespace deepseek {
 
+// What a tensor's elements were seen to lie in.
+struct Range {
+  double low = 0, high = 0;  // 0 is always within
+};
+
 struct PassOptions {
   std::span<const std::string> disabled;  // names of passes and rules to leave out
   bool quantise = false;                  // fp32 contractions with weights, to bytes
+  std::span<const Range> ranges = {};     // of what those multiply by weights; empty: found as it comes
   bool allows(std::string_view name) const;
 };
 
@@ -35,7 +41,12 @@ struct Pass {
   bool required;  // cannot be disabled: lowering relies on it
 };
 std::span<const Pass> pipeline();
-Graph run_pipeline(const Graph& g, const PassOptions& options);
+// `until`: the name of the pass to stop before.
+Graph run_pipeline(const Graph& g, const PassOptions& options, std::string_view until = {});
+
+// What contractions multiply by weights, of those that PassOptions::quantise is for, in the order of
+// PassOptions::ranges. `g` is what has come to the pass "byte_products".
+std::vector<Value> quantised_operands(Graph& g);
 
 // Every rule of the rewriting passes, for tests and docs.
 std::span<const Rule> canonical_rules();

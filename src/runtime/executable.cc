@@ -79,6 +79,11 @@ NamedTensors Executable::run(const NamedTensors& inputs) const {
   return named;
 }
 
+void Executable::note(std::vector<std::string> lines) {
+  auto& notes = std::const_pointer_cast<ExecutableData>(data_)->notes;
+  notes.insert(notes.begin(), lines.begin(), lines.end());
+}
+
 std::string Executable::explain() const {
   std::string text = "target " + (data_->target.empty() ? std::string("unknown") : data_->target) + "\n";
   for (const std::string& note : data_->notes) text += note + "\n";
