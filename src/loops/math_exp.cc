@@ -153,8 +153,7 @@ Expr exp64(const Expr& x, const Expr& low, int k) {
 // Beyond the bounds results are 0 or infinite already; NaN is within them. 2^n is multiplied in two halves: the first,
 // which cannot leave the range, into the exponent.
 Expr exp32(const Expr& x) {
-  const Expr above = select(x < -105, -105.0, x), within = select(above > 90, 90.0, above);
-  const Reduced parts = reduce_exp(within);
+  const Reduced parts = reduce_exp(min(max(x, -105.0), 90.0));
   const Expr n = shift_left(parts.shifted, 23), half = shift_left(shift_right(parts.shifted, 1), 23);
   const Expr first = from_bits(to_bits(exp_minus_one(parts.r) + 1) + half);
   return first * from_bits(to_bits(one(x.type())) + (n - half));
@@ -224,7 +223,7 @@ Expr tanh64(const Expr& x) {
 
 // Rational in x^2; 1 beyond 9.02.
 Expr tanh32(const Expr& x) {
-  const Expr c = select(x > 9.02, 9.02, select(x < -9.02, -9.02, x)), z = c * c;
+  const Expr c = min(max(x, -9.02), 9.02), z = c * c;
   return c * polynomial(z, kTanhTop) / polynomial(z, kTanhBottom);
 }
 

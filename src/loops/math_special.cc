@@ -101,7 +101,7 @@ Expr erf64(const Expr& x) {
 
 // Rational in x^2; 1 beyond 3.92.
 Expr erf32(const Expr& x) {
-  const Expr c = select(x > 3.92, 3.92, select(x < -3.92, -3.92, x)), z = c * c;
+  const Expr c = min(max(x, -3.92), 3.92), z = c * c;
   return c * polynomial(z, kErfTop) / polynomial(z, kErfBottom);
 }
 

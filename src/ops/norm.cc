@@ -37,7 +37,7 @@ void add_softmax(OpTable& t) {
         const Value e = g.exp(g.sub(x, top));
         Value total = g.sum(e, {axis}, true);
         if (masked) total = g.select(g.equal(total, 0), 1.0, total);
-        return one(g.cast(g.div(e, total), n.in(0).dtype()));
+        return one(g.cast(g.mul(e, g.op("reciprocal", {total})), n.in(0).dtype()));
       })
       .gradient(unary_gradient([](GraphBuilder& g, const Node& n, Value dy) {
         const std::int64_t axis = axis_of(n);

@@ -222,13 +222,15 @@ llvm::Value* Emitter::compare(Op op, DType t, llvm::Value* x, llvm::Value* y) {
   }
 }
 
-// `select(x > y, x, y)` is one instruction on x86 and gives y when either is NaN; so a NaN in x needs a second
+// `select(x > y, x, y)` is one instruction elsewhere (x86) and gives y when either is NaN; so a NaN in x needs a second
 // select unless x is a constant.
 llvm::Value* Emitter::minmax(bool is_max, DType t, llvm::Value* x, llvm::Value* y) {
   if (!is_float(t)) {
     llvm::Value* less = compare(Op::Lt, t, x, y);
     return is_max ? b_.CreateSelect(less, y, x) : b_.CreateSelect(less, x, y);
   }
+  if (machine_.nan_minmax)
+    return b_.CreateBinaryIntrinsic(is_max ? llvm::Intrinsic::maximum : llvm::Intrinsic::minimum, x, y);
   if (known_not_nan(y)) std::swap(x, y);
   llvm::Value* better = is_max ? b_.CreateFCmpOGT(x, y) : b_.CreateFCmpOLT(x, y);
   llvm::Value* r = b_.CreateSelect(better, x, y);

@@ -16,8 +16,9 @@ struct Machine {
   int masked_bits = 64 + 1;
   // Multiplies of neighbours, pairs of bf16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
   bool dot_bf16 = false, dot_int8 = false;
-  bool amx = false;  // matrix registers of x86
-  bool gpu = false;  // Block and Thread loops are hardware indices, Shared is on-chip memory
+  bool nan_minmax = false;  // minimum and maximum that give NaN for NaN are one instruction each
+  bool amx = false;         // matrix registers of x86
+  bool gpu = false;         // Block and Thread loops are hardware indices, Shared is on-chip memory
 };
 
 }  // namespace deepseek::codegen
