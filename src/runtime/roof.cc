@@ -72,7 +72,7 @@ struct Ymm {
     for (Sum& s : sums) s.v = _mm512_dpbusd_epi32(s.v, a, a);
   for (int k = 1; k < kSums; ++k)
     sums[0].v = _mm512_add_epi32(sums[0].v, sums[static_cast<std::size_t>(k)].v);
-  return static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0].v)));
+  return static_cast<float>(sums[0].v[0]);
 }
 
 [[gnu::target("avx2,fma")]] float peak_256(std::int64_t count, float scale, float shift) {

@@ -22,12 +22,16 @@ constexpr std::size_t kAlignment = 64;  // of the data in the file
 std::string descr(DType t) {
   if (bits(t) == 0 || bits(t) % 8 != 0)
     throw Error(Code::Unsupported, "npy", "", "elements of whole bytes", std::string(name(t)));
-  const std::string size = std::to_string(bits(t) / 8);
-  if (t == DType::Bool) return "|b1";
-  if (is_integer(t)) return (bits(t) == 8 ? "|" : "<") + std::string(is_signed(t) ? "i" : "u") + size;
-  if (is_complex(t)) return "<c" + size;
-  if (t == DType::F16 || t == DType::F32 || t == DType::F64) return "<f" + size;
-  return "|V" + size;
+  std::string text = "|V";  // order of bytes, kind
+  if (t == DType::Bool)
+    text = "|b";
+  else if (is_integer(t))
+    text = {bits(t) == 8 ? '|' : '<', is_signed(t) ? 'i' : 'u'};
+  else if (is_complex(t))
+    text = "<c";
+  else if (t == DType::F16 || t == DType::F32 || t == DType::F64)
+    text = "<f";
+  return text.append(std::to_string(bits(t) / 8));
 }
 
 // What follows 'KEY': in the header.
