@@ -45,6 +45,8 @@ def compile(
     in them, which is faster; the others run as with "bf16". `explain()` says which do. What the target cannot
     do is said in a warning and runs in fp32. "auto": the fastest of these whose results on `samples` stay
     within `tolerance` of fp32's; explain() gives times and errors.
+    "int8_weights": float32 matmuls keep weights known before the run in int8, by column, widen them where
+    they multiply, and sum in float32: for few rows, where reading the weights takes the time.
     `samples`: inputs as runs will have them, each a mapping from names to arrays or the arrays in order.
     `tolerance`: the largest difference, relative to the largest element of each result.
     `tune`: how ways to compute the same thing are chosen: "off": by a model of the machine; "fast": close

@@ -17,17 +17,20 @@ bool multiplies(const TargetInfo& target, DType operands) {
                      [operands](const TileShape& t) { return t.operands == operands; });
 }
 
-constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "auto"};
+constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "int8_weights", "auto"};
+// What "auto" chooses from.
+constexpr std::string_view kCandidates[] = {"fp32", "bf16", "int8"};
 
 bool has_precision(const TargetInfo& target, std::string_view name) {
   return name == "fp32" || (name == "bf16" && multiplies(target, DType::BF16)) ||
-         (name == "int8" && multiplies(target, DType::U8));
+         (name == "int8" && multiplies(target, DType::U8)) ||
+         (name == "int8_weights" && multiplies(target, DType::F32) && !target.gpu_mapped);
 }
 
 void check_precision(const CompileOptions& options) {
   if (std::find(std::begin(kPrecisions), std::end(kPrecisions), options.precision) == std::end(kPrecisions))
-    throw Error(Code::InvalidArgument, "compile", "", "precision 'fp32', 'bf16', 'int8' or 'auto'",
-                "'" + options.precision + "'");
+    throw Error(Code::InvalidArgument, "compile", "",
+                "precision 'fp32', 'bf16', 'int8', 'int8_weights' or 'auto'", "'" + options.precision + "'");
   if (options.precision != "auto") return;
   if (options.samples.empty())
     throw Error(Code::InvalidArgument, "compile", "",
@@ -48,7 +51,8 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
                       Target& target) {
   std::vector<std::string> disabled = options.disable;
   if (!multiplies(target.info(), DType::U8)) disabled.emplace_back("byte_products");
-  PassOptions passes{.disabled = disabled, .quantise = precision == "int8"};
+  PassOptions passes{
+      .disabled = disabled, .quantise = precision == "int8", .narrow_weights = precision == "int8_weights"};
   const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
     return lower(ready, target,
                  {.disabled = disabled,
@@ -82,7 +86,7 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
 
 Executable compile_fastest(const Graph& graph, const CompileOptions& options, Target& target) {
   std::vector<Candidate> candidates;
-  for (const std::string_view name : kPrecisions)
+  for (const std::string_view name : kCandidates)
     if (has_precision(target.info(), name)) {
       const std::string precision(name);
       candidates.push_back({precision, compile_in(precision, graph, options, target)});

@@ -48,12 +48,14 @@ class GemmLowering {
         batch_(product_of(c_.batch)),
         target_(context.target),
         gpu_(context.target.gpu_mapped),
+        stored_(stored_right()),
         windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
         b_(block_for(m_, run_, n_, k_, batch_, tile, context.target)) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
+    if (stored_ != tile_.right) return " with weights in " + std::string(name(stored_));
     return tile_.right == tile_.operands ? precision_note(asked, tile_.operands)
                                          : " in " + std::string(name(tile_.operands));
   }
@@ -86,7 +88,7 @@ class GemmLowering {
   Lowered run(Precision asked) {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
-    result.temps = {Type{tile_.right, {batch_ * panels * padded_ * b_.nr}}};
+    result.temps = {Type{stored_, {batch_ * panels * padded_ * b_.nr}}};
     result.calls = {tile_.group == 1 ? pack(result.temps[0]) : pack_groups(panels),
                     multiply(result.temps[0])};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
@@ -107,7 +109,7 @@ class GemmLowering {
     const std::vector<Expr> k = coords_of(depth);
     Expr value = c_.right(a.scope(), unflatten(var(axes[0].var), extents_of(c_.batch)),
                           unflatten(column, extents_of(c_.n)), k, valid);
-    value = cast(tile_.right, value);
+    value = cast(stored_, value);
     const Buffer out = a.temp(0, packed, Access::Write);
     Expr row = 0;
     for (std::size_t i = 0; i < k.size(); ++i) row = row * expr_of(c_.k[i]) + k[i];
@@ -149,6 +151,14 @@ class GemmLowering {
     const std::vector<Axis> axes = {batch, panel, group};
     a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
     return a.finish("pack_" + g_.name());
+  }
+
+  // Floats that are whole numbers in bytes are packed as those, and widened when they are multiplied.
+  DType stored_right() const {
+    const Value w = g_.anchor->in(1);
+    const bool in_vectors = !gpu_ && tile_.group == 1 && tile_.operands_in == Space::Global;
+    const bool whole = w.node->op && w.node->op->name == "cast" && w.node->in(0).dtype() == DType::I8;
+    return in_vectors && whole && tile_.right == DType::F32 ? DType::I8 : tile_.right;
   }
 
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
@@ -421,7 +431,7 @@ class GemmLowering {
     const auto panels = b_.panels_per_group.int_value();
     if (!prefetches() || !panels || !k_.is_static() || !m_.is_static() || m_.value() < k_.value())
       return false;
-    const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(tile_.right) / 8;
+    const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;
     const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
     return bytes <= target_.l2_bytes && (wide || !lines(e).first.empty());
   }
@@ -480,6 +490,7 @@ class GemmLowering {
   Dim batch_;
   const TargetInfo& target_;
   bool gpu_;
+  DType stored_;  // of the right operand, packed
   std::optional<Windows> windows_;
   Dim run_;
   Blocking b_;

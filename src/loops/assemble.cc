@@ -327,8 +327,9 @@ class Assembler {
     const Var i = loop_var("i", x.tile->rows), j = loop_var("j", x.tile->cols);
     const Expr row = x.group == 1 ? var(i) * x.row_stride
                                   : floordiv(var(i), x.group) * x.row_stride + mod(var(i), x.group);
-    const Expr element = keep(load(x.buffer, x.base + row + var(j) * x.col_stride,
-                                   var(i) < x.valid_rows && var(j) < x.valid_cols, zero(x.buffer->dtype)));
+    const Expr element = keep(
+        cast(x.tile->dtype, load(x.buffer, x.base + row + var(j) * x.col_stride,
+                                 var(i) < x.valid_rows && var(j) < x.valid_cols, zero(x.buffer->dtype))));
     each_element(x.tile, i, j, x.tile->rows, x.tile->cols,
                  [&] { set_element(x.tile, i, j, value(element)); });
   }

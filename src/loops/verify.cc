@@ -383,7 +383,8 @@ class Verifier {
     collective("tile operation");
     declared(x.tile);
     declared(x.buffer);
-    if (x.tile->dtype != x.buffer->dtype)
+    const bool widens = x.tile->dtype == DType::F32 && x.buffer->dtype == DType::I8 && x.group == 1;
+    if (x.tile->dtype != x.buffer->dtype && !widens)
       broken("a tile of " + text(x.buffer->dtype), x.tile->name + ": " + text(x.tile->dtype));
     for (const Expr* e : {&x.base, &x.row_stride, &x.col_stride, &x.valid_rows, &x.valid_cols})
       index(*e, "load " + x.tile->name);

@@ -6,10 +6,15 @@ namespace deepseek {
 
 namespace {
 constexpr Pass kPipeline[] = {
-    {"decompose", decompose, true},          {"canonicalize", canonicalize, true},
-    {"simplify", simplify, false},           {"quantised", quantised, false},
-    {"byte_products", byte_products, false}, {"requantised", requantised, false},
-    {"channels_last", channels_last, false}, {"move_views", move_views, false},
+    {"decompose", decompose, true},
+    {"canonicalize", canonicalize, true},
+    {"simplify", simplify, false},
+    {"quantised", quantised, false},
+    {"narrow_weights", narrow_weights, false},
+    {"byte_products", byte_products, false},
+    {"requantised", requantised, false},
+    {"channels_last", channels_last, false},
+    {"move_views", move_views, false},
     {"merge_common", merge_common, false},
 };
 

@@ -53,7 +53,7 @@ std::string read_text(const std::string& path) {
 }
 
 Graph run(const Graph& graph, const Arguments& a) {
-  const deepseek::PassOptions options{a.disabled};
+  const deepseek::PassOptions options{.disabled = a.disabled, .narrow_weights = !a.passes.empty()};
   if (a.passes.empty()) return deepseek::run_pipeline(graph, options);
   Graph result = graph.clone();
   for (const std::string& name : a.passes) {

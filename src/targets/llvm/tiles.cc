@@ -59,7 +59,8 @@ void Emitter::emit_tile_load(const loops::TileLoad& s) {
   TileState& t = tile(s.tile);
   const Memory m = memory(s.buffer);
   if (m.packed) unsupported("a tile of " + std::string(name(m.dtype)));
-  if (t.node->dtype != m.dtype) unsupported("a tile load that converts");
+  const bool widens = t.node->dtype == DType::F32 && m.dtype == DType::I8;
+  if (t.node->dtype != m.dtype && !widens) unsupported("a tile load that converts");
   t.pending = TileState::Pending{address(m, emit_scalar(s.base)),
                                  emit_scalar(s.row_stride),
                                  emit_scalar(s.col_stride),
@@ -107,7 +108,7 @@ void Emitter::load_tile_elements(TileState& t) {
         }
         const Val zero{llvm::Constant::getNullValue(type(p.dtype))};
         const Val x = valid.v ? load(m, index, &valid, &zero) : load(m, index, nullptr, nullptr);
-        b_.CreateStore(vec(x), t.slots[t.slot(i, j)]);
+        b_.CreateStore(convert(vec(x), p.dtype, t.node->dtype), t.slots[t.slot(i, j)]);
       }
     }
   });
@@ -134,7 +135,8 @@ llvm::Value* Emitter::tile_operand(TileState& t, std::int64_t row, std::int64_t 
   if (!constant_at_least(p.valid_cols, t.node->cols))
     valid = select_mask(valid, b_.CreateICmpSLT(i64(col), p.valid_cols));
   if (valid) pointer = guarded(pointer, valid);
-  return from_memory(b_.CreateAlignedLoad(element, pointer, element_align(p.dtype)), p.dtype);
+  llvm::Value* x = from_memory(b_.CreateAlignedLoad(element, pointer, element_align(p.dtype)), p.dtype);
+  return convert(x, p.dtype, t.node->dtype);
 }
 
 void Emitter::emit_tile_mma(const loops::TileMma& s) {
