@@ -10,6 +10,8 @@ using namespace loops;
 namespace {
 // A loop without outer axes is cut into pieces of this many elements for the threads.
 constexpr std::int64_t kChunk = 4096;
+// A reduction goes along memory in vectors where it reads at least so many neighbours.
+constexpr std::int64_t kNeighbours = 16;
 
 std::string identifier(const std::string& hint) {
   std::string name;
@@ -114,6 +116,30 @@ Stmt parallel_over(std::span<const Axis> axes, Stmt body) {
   return loop(all, LoopKind::Parallel, block(std::move(stmts)));
 }
 
+// Whether vectors are better taken along the reductions of `e` than along `axis` of its results: neighbours in memory
+// are summed, and neighbours in the result lie apart.
+static bool reduces_along_memory(const Expr& e, const Var& axis) {
+  bool any = false, all = true;
+  visit(e, [&](const Expr& x) {
+    if (x.op() != Op::Reduce) return;
+    const std::vector<Axis>& axes = x->reduction->axes;
+    visit(x->args[0], [&](const Expr& inside) {
+      if (inside.op() == Op::Reduce) all = false;  // vectors do not nest
+      if (inside.op() != Op::Load) return;
+      any = true;
+      const auto apart = coefficient(inside->args[0], axis);
+      std::int64_t neighbours = 1;
+      for (std::size_t i = axes.size(); i-- > 0;) {
+        const auto step = coefficient(inside->args[0], axes[i].var);
+        if (!step || step->int_value() != neighbours || !axes[i].extent.int_value()) break;
+        neighbours *= *axes[i].extent.int_value();
+      }
+      all = all && neighbours >= kNeighbours && apart && apart->int_value() && *apart->int_value() > 1;
+    });
+  });
+  return any && all;
+}
+
 Stmt map_phase(Assembly& a, const Shape& domain, std::span<const Stored> stored,
                const std::function<Expr(const Stored&, std::span<const Expr>)>& index) {
   std::vector<Axis> axes = make_axes("i", extents_of(domain));
@@ -139,17 +165,20 @@ Stmt map_phase(Assembly& a, const Shape& domain, std::span<const Stored> stored,
     checks[i] = stmt(Assert{conditions[i], as<Assert>(checks[i])->code});
 
   Axis inner = axes.back();
-  axes.pop_back();
+  const bool along = std::all_of(ones.begin(), ones.end(),
+                                 [&](const One& o) { return reduces_along_memory(o.value, inner.var); });
   std::vector<Stmt> stmts;
   std::vector<Computed> computed;
-  for (const One& o : ones) computed.push_back(expand_reductions(o.value, false, checks));
+  for (const One& o : ones) computed.push_back(expand_reductions(o.value, along, checks));
   stmts.insert(stmts.end(), checks.begin(), checks.end());
   for (std::size_t i = 0; i < ones.size(); ++i) {
     stmts.insert(stmts.end(), computed[i].stmts.begin(), computed[i].stmts.end());
     stmts.push_back(stmt(Store{ones[i].buffer, ones[i].index, computed[i].value, {}}));
   }
   Stmt body = block(std::move(stmts));
+  if (along) return parallel_over(axes, split_on_predicates(body));
 
+  axes.pop_back();
   const std::optional<std::int64_t> length = inner.extent.int_value();
   const bool cut = axes.empty() && (!length || *length > kChunk);
   if (!cut) return parallel_over(axes, split_on_predicates(loop(inner, LoopKind::Vector, std::move(body))));

@@ -156,16 +156,23 @@ Expr over_positions(const Node& n, Elements& e, const Shape& x, std::span<const 
   const Layout layout = parse_layout(n, text(n, "layout"), "NC", static_cast<int>(x.size()));
   const auto windows = pool_windows(n, spatial_of(n, x));
   std::vector<Expr> extents;
-  for (const Window& w : windows) extents.push_back(e.dim(w.taps));
-  return e.reduce(Reducer::Sum, extents, [&](std::span<const Expr> taps) {
+  // Windows without gaps that hold an element follow each other: only they are looked at. Else every tap may be one.
+  const auto follow = [](const Window& w) { return w.dilation == 1; };
+  for (const Window& w : windows) extents.push_back(e.dim(follow(w) ? ceildiv(w.taps, w.stride) : w.taps));
+  return e.reduce(Reducer::Sum, extents, [&](std::span<const Expr> which) {
     std::vector<Expr> position(coords.begin(), coords.end());
     Expr valid = loops::constant(DType::Bool, std::int64_t{1});
     for (std::size_t i = 0; i < windows.size(); ++i) {
       const Window& w = windows[i];
       Expr& c = position[static_cast<std::size_t>(layout.spatial[i])];
-      const Expr reach = c + Expr(w.low) - taps[i] * Expr(w.dilation);
-      if (w.stride > 1) valid = valid && loops::mod(reach, Expr(w.stride)) == Expr(0);
-      c = loops::floordiv(reach, Expr(w.stride));
+      const Expr at = c + Expr(w.low), reach = at - which[i] * Expr(w.dilation);
+      if (follow(w)) {
+        c = loops::floordiv(at, Expr(w.stride)) - which[i];
+        valid = valid && at - c * Expr(w.stride) < e.dim(w.taps);
+      } else {
+        if (w.stride > 1) valid = valid && loops::mod(reach, Expr(w.stride)) == Expr(0);
+        c = loops::floordiv(reach, Expr(w.stride));
+      }
       valid = valid && Expr(0) <= c && c < e.dim(window_positions(w));
     }
     return body(position, valid);

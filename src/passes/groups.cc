@@ -16,7 +16,7 @@ namespace {
 constexpr int kNone = -1;
 // A prologue is recomputed for each block of the result: this many cheap ops at most.
 constexpr std::size_t kPrologueOps = 8;
-constexpr std::int64_t kContractionDepth = 16;  // fewer products per result are not worth a tile multiply
+constexpr std::int64_t kContractionDepth = 8;  // fewer products per result are not worth a tile multiply
 
 bool named(const Node& n, std::initializer_list<std::string_view> names) {
   return n.op && std::find(names.begin(), names.end(), n.op->name) != names.end();
