@@ -2,7 +2,7 @@
 #pragma once
 
 #include <optional>
-#include <string_view>
+#include <vector>
 
 #include "passes/rewrite.h"
 
@@ -15,5 +15,10 @@ std::optional<double> uniform(Value v);
 // Whether v is known before a run.
 bool is_weight(Value v);
 inline bool is_one_number(Value v) { return !v || numel(v.shape()) == Dim(1); }
+
+// Whether v is elements of a table of 256 bytes.
+bool is_byte_lookup(Value v);
+// The rule that makes such.
+std::vector<Value> byte_table(Graph& graph, const Node& n);
 
 }  // namespace deepseek

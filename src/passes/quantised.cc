@@ -61,6 +61,10 @@ Value as_unsigned(GraphBuilder& g, Value v) {
     return g.op("quantize", {n.in(0), n.in(1), moved_zero(g, n.has(2) ? n.in(2) : Value())},
                 {{"dtype", DType::U8}});
   }
+  if (is_byte_lookup(v)) {
+    const Value table = g.add(g.cast(v.node->in(0), DType::I32), kHalfOfByte);
+    return g.op("gather", {g.cast(table, DType::U8), v.node->in(1)}, v.node->attrs);
+  }
   if (!moves_elements(v)) return {};
   const Value x = as_unsigned(g, v.node->in(0));
   return x ? viewed(g.graph(), v, x) : Value();
@@ -135,6 +139,7 @@ bool is_weight(Value v) {
 std::span<const Rule> byte_rules() {
   static const std::vector<Rule> rules = {
       {"quantise_again", {"quantize"}, quantise_again},
+      {"byte_table", {"quantize"}, byte_table},
       {"unsigned_bytes", {"dequantize"}, unsigned_bytes},
   };
   return rules;

@@ -156,6 +156,26 @@ def test_ops_on_integers(op: str) -> None:
         assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("isa", ["", "avx2"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_costly_functions_of_bytes_are_looked_up(dtype: str, isa: str) -> None:
+    x = np.random.default_rng(5).normal(0, 1, (40, 64)).astype("float32")
+    numbers = {"s": np.float32(X_SCALE), "t": np.float32(0.01), "z": np.array(5, dtype)}
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], "q"),
+        node("DequantizeLinear", ["q", "s", "z"], "d"),
+        node("Sigmoid", ["d"], "g"),
+        node("QuantizeLinear", ["g", "t", "z"], "gq"),
+        node("DequantizeLinear", ["gq", "t", "z"], "gd"),
+        node("Mul", ["d", "gd"], "m"),
+        node("QuantizeLinear", ["m", "t", "z"], "y"),
+    ]
+    model = serialised(nodes, {"x": x}, TYPES[dtype], "y", numbers)
+    compiled = ds.compile(model, target="cpu", isa=isa)
+    assert "gather" in compiled.explain()
+    expect_rare_steps(compiled.run({"x": x})["y"], theirs(model, {"x": x}))
+
+
 class Samples(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: list[dict[str, Any]]) -> None:
         self.feeds: Iterator[dict[str, Any]] = iter(feeds)
