@@ -40,9 +40,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--precision",
-        choices=["fp32", "bf16"],
+        choices=["fp32", "bf16", "int8"],
         default="fp32",
-        help="bf16: a model of bf16 in PyTorch, fp32 models with each engine's switch in the others",
+        help="bf16: a model of bf16 in PyTorch, fp32 models with each engine's switch in the others; "
+        "int8: the file that ONNX Runtime's static quantiser writes, in the engines that read it",
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--burst", type=float, default=0.25, help="seconds per engine and round")
@@ -121,7 +122,7 @@ class Engines:
 
         settings = {
             "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
         model = openvino.Core().compile_model(self.path, "CPU", settings)
@@ -141,7 +142,8 @@ class Engines:
     def deepseek_onnx(self) -> Callable[[], Any]:
         import deepseek as ds
 
-        compiled = ds.compile(self.path, threads=self.threads, precision=self.precision)
+        precision = "fp32" if self.precision == "int8" else self.precision  # the model itself is quantised
+        compiled = ds.compile(self.path, threads=self.threads, precision=precision)
         return lambda: compiled(*self.arrays)
 
 
@@ -182,8 +184,12 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float | 
         # MLAS has no switch that caps its instruction set: ONNX Runtime is left out then, and OpenVINO
         # does not count where it runs matrix products in MLAS.
         skip = args.skip + (["onnxruntime"] if args.isa != "native" else [])
-        if args.precision != "fp32":
+        if args.precision == "bf16":
             skip = [*skip, "onnxruntime"]  # has no such switch
+        if args.precision == "int8":
+            quantised = os.path.join(folder, f"{name}_quantised.onnx")
+            zoo.quantise_onnx(path, inputs, quantised)
+            path, skip = quantised, [*skip, "eager", "eager_channels_last", "inductor", "deepseek_torch"]
         engines = Engines(model, inputs, path, args.threads, args.precision)
         rows = list(start(name, engines, skip))
         uncapped = engines.in_mlas if args.isa != "native" else set()
