@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ std::shared_ptr<Target> interpreter(bool gpu);
 struct NamedTarget {
   std::string name;
   std::function<std::shared_ptr<Target>()> make;
+  friend std::ostream& operator<<(std::ostream& out, const NamedTarget& t) { return out << t.name; }
 };
 // The CPU with everything that this machine has, the CPU capped at AVX2, both interpreters.
 const std::vector<NamedTarget>& every_target();
