@@ -26,6 +26,8 @@ constexpr std::int64_t kAliasingStride = 1024;
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
+// Vectors of sums: a step that adds to fewer is over before it has asked for a line.
+constexpr std::int64_t kRoomyStep = 20;
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
 
 Dim product_of(const std::vector<Dim>& dims) {
@@ -234,6 +236,8 @@ class GemmLowering {
     return {pad, 0, cols, false, {}};
   }
 
+  bool has_room() const { return b_.mr * b_.nr >= kRoomyStep * target_.vector_bytes / 4; }
+
   bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == tile_.group; }
 
   // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `value`.
@@ -281,18 +285,19 @@ class GemmLowering {
     return stmt(Prefetch{x.buffer, substitute(x.index, from, to)});
   }
   // Asks for what the epilogue reads: each step of a tile for one of the next tile's lines (all at once would keep the
-  // operands waiting), for what it writes as well where tiles go by rows. A long tile asks for its own lines before.
+  // operands waiting), for what it writes as well where tiles go by rows. A long tile, or one whose steps are short, asks
+  // for its own lines before.
   void prefetch_lines(const Epilogue& e, const Expr& step, bool rows_first, std::vector<Stmt>& before,
                       std::vector<Stmt>& body) const {
     const auto [read, written] = lines(e);
-    const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
+    const bool before_all = !has_room() || !k_.is_static() || k_.value() > kLongTile * tile_.group;
     const Axis row = make_axis("i", b_.mr);
     std::vector<Stmt> own;
     const auto ask = [&](const Line& x) {
       const std::int64_t line = kLineBytes * 8 / bits(x.buffer->dtype);
-      for (std::int64_t column = 0; is_long && column < b_.nr; column += line)
+      for (std::int64_t column = 0; before_all && column < b_.nr; column += line)
         own.push_back(prefetch_at(x, e, var(row.var), column));
-      if (is_long) return;
+      if (before_all) return;
       const Expr i = mod(step, b_.mr), j = mod(floordiv(step, b_.mr), ceil_of(b_.nr, line)) * line;
       body.push_back(rows_first ? prefetch_at(x, e, i, j + b_.nr) : prefetch_at(x, e, i + b_.mr, j));
     };
@@ -429,7 +434,8 @@ class GemmLowering {
   bool goes_by_rows(const Epilogue& e) const {
     if (gpu_) return true;
     const auto panels = b_.panels_per_group.int_value();
-    if (!prefetches() || !panels || !k_.is_static() || !m_.is_static() || m_.value() < k_.value())
+    if (!prefetches() || !has_room() || !panels || !k_.is_static() || !m_.is_static() ||
+        m_.value() < k_.value())
       return false;
     const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;
     const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
