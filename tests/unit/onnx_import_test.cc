@@ -235,6 +235,10 @@ TEST(OnnxImportErrors, WrongTypesAndShapes) {
   shapes.input("x", {"4"}).input("z", {"3"}).output("y");
   shapes.add("Add", {"x", "z"}, {"y"}, "sum");
   EXPECT_EQ(caught([&] { shapes.import(); }).op(), "Add");
+  Model ranks;
+  ranks.input("x", {"1", "2", "8", "8"}).input("rois", {"3", "4"}).output("y");
+  ranks.input("batch", {"3", "1"}, TensorProto::INT64).add("RoiAlign", {"x", "rois", "batch"}, {"y"});
+  EXPECT_EQ(caught([&] { ranks.import(); }).op(), "RoiAlign");
 }
 
 TEST(OnnxImportErrors, DimsThatOverflow) {

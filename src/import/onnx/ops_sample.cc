@@ -186,8 +186,9 @@ void roi_align(Context& c) {
   const std::string mode = c.attr_s("mode", "avg");
   const bool half = c.attr_s("coordinate_transformation_mode",
                              c.opset() < 16 ? "output_half_pixel" : "half_pixel") == "half_pixel";
-  if (x.rank() != 4 || rois.rank() != 2)
-    c.bad("an image [N, C, H, W] and rois [n, 4]", str(x.type()) + " and " + str(rois.type()));
+  if (x.rank() != 4 || rois.rank() != 2 || c.in(2).rank() != 1)
+    c.bad("an image [N, C, H, W], rois [n, 4] and batch_indices [n]",
+          str(x.type()) + ", " + str(rois.type()) + " and " + str(c.in(2).type()));
   if (samples < 1 || samples > 64) c.unsupported("sampling_ratio from 1 to 64", std::to_string(samples));
   if (height < 1 || width < 1 || height > kMaxRegion || width > kMaxRegion)
     c.bad("an output of at least 1 x 1 that fits", std::to_string(height) + " x " + std::to_string(width));
