@@ -1,4 +1,5 @@
 // Quantisation: integers that stand for floats. Passes fold the pair into kernels.
+#include <algorithm>
 #include <limits>
 
 #include "ops/entries.h"
@@ -14,12 +15,17 @@ Range range_of(DType t) {
   return is_signed(t) ? Range{-size / 2, size / 2 - 1} : Range{0, size - 1};
 }
 
-// scale and zero_point broadcast with x.
+// Whether x joined with another shape keeps its own. A symbol of x is taken to be what it meets.
+bool keeps_shape(const Shape& x, const Shape& joined) {
+  return std::ranges::equal(x, joined, [](const Dim& a, const Dim& b) { return !a.is_static() || a == b; });
+}
+
+// scale and zero_point broadcast to x.
 std::vector<Type> infer(const Node& n, DType result) {
   for (int i = 1; i <= 2; ++i) {
     if (!n.has(i)) continue;
     const auto joined = broadcast_assuming(n.in(0).shape(), n.in(i).shape());
-    if (!joined || joined->size() != n.in(0).shape().size())
+    if (!joined || !keeps_shape(n.in(0).shape(), *joined))
       bad_input(n,
                 "'" + n.op->inputs[static_cast<std::size_t>(i)].name + "' that broadcasts to " +
                     str(n.in(0).shape()),

@@ -46,6 +46,14 @@ TEST(OpTable, Broadcasting) {
   EXPECT_EQ(failure("sqrt", {{DType::I32, {2}}}), "a float dtype for 'x' | int32[2]");
 }
 
+TEST(OpTable, ScalesBroadcastToWhatIsQuantised) {
+  EXPECT_EQ(result_shape("quantize", {f32({N, 3}), f32({1, 3})}), (Shape{N, 3}));
+  EXPECT_EQ(failure("quantize", {f32({1}), f32({3})}), "'scale' that broadcasts to [1] | float32[3]");
+  EXPECT_EQ(failure("quantize", {f32({1}), f32({0})}), "'scale' that broadcasts to [1] | float32[0]");
+  EXPECT_EQ(failure("dequantize", {{DType::I8, {1, 4}}, f32({3, 1})}),
+            "'scale' that broadcasts to [1, 4] | float32[3, 1]");
+}
+
 TEST(OpTable, Views) {
   EXPECT_EQ(result_shape("reshape", {f32({N, 6})}, {{"shape", Shape{N * 2, 3}}}), (Shape{N * 2, 3}));
   EXPECT_EQ(failure("reshape", {f32({4, 6})}, {{"shape", List{5, 5}}}), "a shape of 24 elements | [5, 5]");
