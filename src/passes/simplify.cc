@@ -1,7 +1,9 @@
 // Less work, same results. Each rule has a test where it fires and one where it must not (tests/passes).
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
+#include "ops/graph_builder.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 
@@ -93,6 +95,59 @@ std::vector<Value> concat_of_one(Graph&, const Node& n) {
   return {n.in(0)};
 }
 
+// The slice at one place that is known.
+std::vector<Value> gather_of_one(Graph& g, const Node& n) {
+  const Value x = n.in(0), index = n.in(1);
+  if (!index.node->is_constant() || index.node->data.numel() != 1) return {};
+  const int axis = normalize_axis(n, n.attr<std::int64_t>("axis"), x.rank());
+  const Dim& size = x.dim(axis);
+  const std::int64_t asked = index.node->data.to_int64()[0];
+  if (!size.is_static() || asked < -size.value() || asked >= size.value()) return {};
+  const auto at = static_cast<std::size_t>(axis);
+  Shape starts(x.shape().size(), Dim(0)), limits = x.shape();
+  starts[at] = asked < 0 ? asked + size.value() : asked;
+  limits[at] = starts[at] + 1;
+  const std::vector<std::int64_t> steps(starts.size(), 1);
+  const Value one = g.op("slice", {x}, {{"starts", starts}, {"limits", limits}, {"steps", steps}});
+  return {g.op("reshape", {one}, {{"shape", n.outputs[0].shape}})};
+}
+
+bool is_known(Value v) {
+  while (v.node->op && !v.node->inputs.empty() && (is_view(*v.node) || is_alias(*v.node))) v = v.node->in(0);
+  return v.node->is_constant() || (v.node->is_input() && v.node->role == Role::Parameter);
+}
+
+// A product with x * s, s the same for all that is summed: the product with x, times s. Attention's scale and softmax's
+// division are done to what is fewer or at hand then, and x is read where it lies.
+std::vector<Value> scale_of_operand(Graph& g, const Node& n) {
+  if (n.in(0).rank() < 2 || n.in(1).rank() < 2 || n.outputs[0].dtype != DType::F32) return {};
+  for (const int operand : {0, 1}) {
+    const Value scaled = n.in(operand);
+    if (!is_op(scaled, "mul")) continue;
+    const int summed = operand == 0 ? -1 : -2;
+    for (const int factor : {0, 1}) {
+      const Value s = scaled.node->in(factor), x = scaled.node->in(1 - factor);
+      const bool same = s.rank() < -summed || s.dim(summed) == Dim(1);
+      if (!same || !(x.shape() == scaled.shape()) || is_known(x)) continue;
+      const Value product = operand == 0 ? g.op("matmul", {x, n.in(1)}) : g.op("matmul", {n.in(0), x});
+      return {g.op("mul", {product, s})};
+    }
+  }
+  return {};
+}
+
+// Functions without jumps, of a quotient by a constant: of a product, which costs a fraction of it and rounds once more.
+std::vector<Value> function_of_quotient(Graph& g, const Node& n) {
+  const Value q = n.in(0);
+  if (!is_op(q, "div") || !(q.dtype() == DType::F32 || q.dtype() == DType::F64)) return {};
+  const Value x = q.node->in(0), c = q.node->in(1);
+  if (!c.node->is_constant() || c.node->data.numel() != 1 || !(x.shape() == q.shape())) return {};
+  const double inverse = 1 / c.node->data.at(0);
+  if (!std::isnormal(static_cast<float>(inverse))) return {};
+  const Value product = g.op("mul", {x, GraphBuilder(g).scalar(inverse, q.dtype())});
+  return {g.op(n.op->name, {product}, n.attrs)};
+}
+
 // conv(pad(x)) with zeros: the convolution pads by itself.
 std::vector<Value> pad_into_conv(Graph& g, const Node& n) {
   const Value x = n.in(0);
@@ -148,6 +203,9 @@ std::span<const Rule> simplify_rules() {
       {"implicit_broadcast", {}, implicit_broadcast},
       {"power", {"pow"}, power},
       {"concat_of_one", {"concat"}, concat_of_one},
+      {"gather_of_one", {"gather"}, gather_of_one},
+      {"scale_of_operand", {"matmul"}, scale_of_operand},
+      {"function_of_quotient", {"erf", "exp", "sigmoid", "tanh"}, function_of_quotient},
       {"pad_into_conv", {"conv"}, pad_into_conv},
   };
   return rules;
