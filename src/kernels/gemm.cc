@@ -11,6 +11,7 @@
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
 #include "kernels/gemm_blocking.h"
+#include "kernels/panels.h"
 #include "kernels/register_tile.h"
 #include "kernels/windows.h"
 
@@ -29,12 +30,6 @@ constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line.
 constexpr std::int64_t kRoomyStep = 20;
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
-
-Dim product_of(const std::vector<Dim>& dims) {
-  Dim p = 1;
-  for (const Dim& d : dims) p = p * d;
-  return p;
-}
 
 class GemmLowering {
  public:
@@ -91,8 +86,9 @@ class GemmLowering {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{stored_, {batch_ * panels * padded_ * b_.nr}}};
-    result.calls = {tile_.group == 1 ? pack(result.temps[0]) : pack_groups(panels),
-                    multiply(result.temps[0])};
+    result.calls = {
+        tile_.group == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_) : pack_groups(panels),
+        multiply(result.temps[0])};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
     result.calls[1].flops = batch_ * m_ * n_ * k_ * 2;
     result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
@@ -100,29 +96,6 @@ class GemmLowering {
   }
 
  private:
-  Call pack(const Type& packed) {
-    Assembly a(g_);
-    std::vector<Axis> axes = {make_axis("b", expr_of(batch_)), make_axis("panel", b_.panels)};
-    const std::vector<Axis> depth = make_axes("k", extents_of(c_.k));
-    axes.insert(axes.end(), depth.begin(), depth.end());
-    const Axis lane = make_axis("j", b_.nr);
-    const Expr column = var(axes[1].var) * b_.nr + var(lane.var);
-    const Expr valid = n_.is_static() && n_.value() % b_.nr == 0 ? Expr() : column < expr_of(n_);
-    const std::vector<Expr> k = coords_of(depth);
-    Expr value = c_.right(a.scope(), unflatten(var(axes[0].var), extents_of(c_.batch)),
-                          unflatten(column, extents_of(c_.n)), k, valid);
-    value = cast(stored_, value);
-    const Buffer out = a.temp(0, packed, Access::Write);
-    Expr row = 0;
-    for (std::size_t i = 0; i < k.size(); ++i) row = row * expr_of(c_.k[i]) + k[i];
-    const Expr index =
-        ((var(axes[0].var) * b_.panels + var(axes[1].var)) * expr_of(k_) + row) * b_.nr + var(lane.var);
-    std::vector<Stmt> body = a.scope().take_checks();
-    body.push_back(stmt(Store{out, index, value, {}}));
-    a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
-    return a.finish("pack_" + g_.name());
-  }
-
   // A group of rows fills a word of 32 bits, which is what is stored.
   Call pack_groups(const Dim& panels) {
     Assembly a(g_);

@@ -90,6 +90,7 @@ std::optional<double> price_gemm(const Group& group, const LoweringContext& cont
 std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_attention(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);

@@ -9,6 +9,16 @@ using namespace loops;
 // What a tile costs beside its rows: reading a panel's row and going round the loop take as long as a row's multiplies.
 constexpr std::int64_t kRowsOfOverhead = 1;
 
+const TileShape* register_tile(const TargetInfo& target) {
+  if (target.gpu_mapped) return nullptr;
+  const auto fits = [](const TileShape& t) {
+    return t.operands == DType::F32 && t.right == DType::F32 && t.k == 1 && t.any_rows &&
+           t.operands_in == loops::Space::Global;
+  };
+  const auto it = std::find_if(target.tiles.begin(), target.tiles.end(), fits);
+  return it == target.tiles.end() ? nullptr : &*it;
+}
+
 double tile_cost(std::int64_t rows, std::int64_t r) {
   return static_cast<double>(ceil_of(rows, r) * (r + kRowsOfOverhead));
 }

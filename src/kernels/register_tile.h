@@ -13,6 +13,9 @@ constexpr std::int64_t kLineBytes = 64;  // of the caches
 inline std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops::floordiv(a + (b - 1), b); }
 
+// The tile that multiplies floats in vector registers, out of memory; null where the target has none.
+const TileShape* register_tile(const TargetInfo& target);
+
 // Rows per tile for m rows in all and at most `most` per tile, so that few tiles do few rows twice.
 std::int64_t tile_rows(const Dim& m, std::int64_t most);
 

@@ -2,6 +2,8 @@
 // kernel. A row is computed by one thread in stages, a vector loop over the row for each reduction and one
 // for the results; what several stages need and is costly, or is a result anyway, is kept from the first
 // stage on. Where rows come from memory, stages ask for lines of the next row while they compute.
+#include "kernels/rows.h"
+
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -33,25 +35,17 @@ bool is_costly(const Node& n) {
   return names.contains(n.op->name);
 }
 
-class RowsLowering {
+class RowStages {
  public:
-  RowsLowering(const Group& g, const TargetInfo& target) : g_(g), a_(g) {
-    const std::size_t rows = g.domain.size() - g.reduced.size();
-    const Shape row_dims(g.domain.begin(), g.domain.begin() + static_cast<std::ptrdiff_t>(rows));
-    row_shape_ = Shape(g.domain.begin() + static_cast<std::ptrdiff_t>(rows), g.domain.end());
-    row_axes_ = make_axes("i", extents_of(row_dims));
-    const Dim elements = numel(g.domain);
-    from_memory_ = !target.gpu_mapped && rows > 0 && elements.is_static() &&
-                   elements.value() * 4 > 2 * target.l2_bytes && numel(row_shape_).value() % kChunk == 0;
-  }
+  RowStages(const Group& g, RowContext context)
+      : g_(g), x_(std::move(context)), row_shape_(row_shape_of(g)) {}
 
-  Call run() {
+  std::vector<Stmt> run() {
     for (const Node* n : g_.members)
       if (is_reduction(*n)) reductions_.push_back(n);
     for (std::size_t s = 0; s < reductions_.size(); ++s) reduce(s);
     results();
-    a_.phase(parallel_over(row_axes_, block(std::move(stmts_))));
-    return a_.finish(g_.name());
+    return std::move(stmts_);
   }
 
  private:
@@ -59,6 +53,7 @@ class RowsLowering {
     Buffer buffer;
     Expr index, value;
     std::vector<Stmt> checks = {};  // run before the store; they may read what earlier items stored
+    std::optional<Var> name = {};   // the value's, for the items after it
   };
 
   bool is_full(const Node& n) const { return !is_reduction(n) && n.outputs[0].shape == g_.domain; }
@@ -67,12 +62,12 @@ class RowsLowering {
   }
 
   std::vector<Expr> full_coords(std::span<const Axis> row) const {
-    std::vector<Expr> coords = coords_of(row_axes_);
+    std::vector<Expr> coords = x_.row;
     for (const Axis& a : row) coords.push_back(var(a.var));
     return coords;
   }
   std::vector<Expr> row_coords() const {
-    std::vector<Expr> coords = coords_of(row_axes_);
+    std::vector<Expr> coords = x_.row;
     coords.resize(g_.domain.size(), Expr(0));
     return coords;
   }
@@ -98,28 +93,32 @@ class RowsLowering {
     return out;
   }
 
+  // One row of a member, for the later stages alone.
+  RowPlace local(Value v) {
+    const Buffer buffer = make_buffer("row" + std::to_string(kept_.size()), v.dtype(), Space::Shared,
+                                      expr_of(numel(row_shape_)));
+    stmts_.push_back(stmt(Alloc{buffer}));
+    return {buffer, [shape = row_shape_](std::span<const Expr> c) {
+              return flat_index(shape, c.last(shape.size()));
+            }};
+  }
+
   // Stores of members that later stages want too; from here on they are read back.
   void keep(std::size_t stage, std::span<const Axis> row, std::vector<Item>& items) {
     const std::set<const Node*> now = needed_at(stage);
     std::set<const Node*> later;
     for (std::size_t s = stage + 1; s <= reductions_.size(); ++s) later.merge(needed_at(s));
     const std::vector<Expr> coords = full_coords(row);
-    const std::vector<Expr> in_row(coords.end() - static_cast<std::ptrdiff_t>(row.size()), coords.end());
     for (const Node* n : g_.members) {
       if (!now.contains(n) || !later.contains(n) || !(is_costly(*n) || is_output(*n))) continue;
       const Value v = n->out();
-      const bool output = is_output(*n);
-      const Buffer buffer = output ? a_.output_read_back(v)
-                                   : make_buffer("row" + std::to_string(kept_.size()), v.dtype(),
-                                                 Space::Shared, expr_of(numel(row_shape_)));
-      if (!output) stmts_.push_back(stmt(Alloc{buffer}));
-      const Shape shape = output ? g_.domain : row_shape_;
-      const Expr value = a_.scope().at(v, coords);
-      items.push_back({buffer, flat_index(shape, output ? coords : in_row), value, a_.scope().take_checks()});
+      const RowPlace place = is_output(*n) ? x_.place(v, true) : local(v);
+      const Var name = make_var("kept" + std::to_string(kept_.size()), v.dtype());
+      const Expr value = x_.scope->at(v, coords);
+      items.push_back({place.buffer, place.index(coords), value, x_.scope->take_checks(), name});
+      x_.scope->bind(v, [name](std::span<const Expr>, const Expr&) { return var(name); });
       kept_.insert(n);
-      a_.scope().bind(v, [this, buffer, shape, output](std::span<const Expr> c, const Expr&) {
-        return load(buffer, flat_index(shape, output ? c : c.last(row_shape_.size())));
-      });
+      stored_.emplace_back(v, place);
     }
   }
 
@@ -142,11 +141,13 @@ class RowsLowering {
       const Item& i = items[k];
       for (std::size_t c = 0; c < i.checks.size(); ++c)
         body.push_back(stmt(Assert{conditions[k][c], as<Assert>(i.checks[c])->code}));
-      body.push_back(i.index ? stmt(Store{i.buffer, i.index, i.value, {}})
-                             : stmt(Accumulate{*reducer, i.buffer, 0, i.value, {}}));
+      if (i.name) body.push_back(stmt(Let{*i.name, i.value}));
+      const Expr value = i.name ? var(*i.name) : i.value;
+      body.push_back(i.index ? stmt(Store{i.buffer, i.index, value, {}})
+                             : stmt(Accumulate{*reducer, i.buffer, 0, value, {}}));
     }
     Stmt s = block(std::move(body));
-    if (from_memory_ && row.size() == 1) return in_chunks(row[0], s);
+    if (x_.ahead && row.size() == 1) return in_chunks(row[0], s);
     for (std::size_t i = row.size(); i-- > 0;)
       s = loop(row[i], i + 1 == row.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
     return split_on_predicates(s);
@@ -155,7 +156,7 @@ class RowsLowering {
   // The loop over a row in pieces, between which lines of the next row are asked for: what the stage before has read, and
   // what this one writes.
   Stmt in_chunks(const Axis& row, const Stmt& body) {
-    const Var row_index = row_axes_.back().var;
+    const Var row_index = *x_.ahead;
     const Axis chunk = make_axis("chunk", floordiv(row.extent, kChunk)), in_chunk = make_axis("k", kChunk);
     const Expr first = var(chunk.var) * kChunk;
     std::vector<Stmt> asked;
@@ -189,17 +190,21 @@ class RowsLowering {
     std::vector<Item> items;
     keep(stage, row, items);
     const Buffer acc = make_buffer("acc" + std::to_string(stage), acc_type, Space::Register, 1);
-    const Expr value = cast(acc_type, a_.scope().at(n.in(0), full_coords(row)));
-    items.push_back({acc, {}, value, a_.scope().take_checks()});
+    const Expr value = cast(acc_type, x_.scope->at(n.in(0), full_coords(row)));
+    items.push_back({acc, {}, value, x_.scope->take_checks()});
     const Reducer r = reducer_of(n);
     stmts_.push_back(stmt(Alloc{acc}));
     stmts_.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
     stmts_.push_back(nest(row, std::move(items), r));
+    for (const auto& [v, place] : std::exchange(stored_, {}))
+      x_.scope->bind(v, [place = place](std::span<const Expr> c, const Expr&) {
+        return load(place.buffer, place.index(c));
+      });
     const Var result = make_var("s" + std::to_string(stage), n.outputs[0].dtype);
     Expr total = load(acc, 0);
     if (n.op->name == "mean") total = total / cast(acc_type, expr_of(numel(row_shape_)));
     stmts_.push_back(stmt(Let{result, cast(n.outputs[0].dtype, total)}));
-    a_.scope().bind(n.out(), [result](std::span<const Expr>, const Expr&) { return var(result); });
+    x_.scope->bind(n.out(), [result](std::span<const Expr>, const Expr&) { return var(result); });
   }
 
   void results() {
@@ -208,40 +213,67 @@ class RowsLowering {
     std::vector<Item> items;
     for (const Value& v : g_.outputs) {
       if (kept_.contains(v.node)) continue;
+      const RowPlace place = x_.place(v, false);
       if (is_full(*v.node)) {
-        const Expr value = a_.scope().at(v, coords);
-        items.push_back({a_.output(v), flat_index(v.shape(), coords), value, a_.scope().take_checks()});
+        const Expr value = x_.scope->at(v, coords);
+        items.push_back({place.buffer, place.index(coords), value, x_.scope->take_checks()});
       } else {
-        const Expr value = a_.scope().at(v, row_coords());
-        for (Stmt& c : a_.scope().take_checks()) stmts_.push_back(std::move(c));
-        stmts_.push_back(stmt(Store{a_.output(v), flat_index(v.shape(), row_coords()), value, {}}));
+        const Expr value = x_.scope->at(v, row_coords());
+        for (Stmt& c : x_.scope->take_checks()) stmts_.push_back(std::move(c));
+        stmts_.push_back(stmt(Store{place.buffer, place.index(row_coords()), value, {}}));
       }
     }
     if (!items.empty()) stmts_.push_back(nest(row, std::move(items), std::nullopt));
   }
 
   const Group& g_;
-  Assembly a_;
+  RowContext x_;
   Shape row_shape_;
-  std::vector<Axis> row_axes_;
   std::vector<const Node*> reductions_;
   std::set<const Node*> kept_;
-  struct Line {  // of memory, at element k of a row
+  std::vector<std::pair<Value, RowPlace>> stored_;  // by this stage: later ones read them there
+  struct Line {                                     // of memory, at element k of a row
     Buffer buffer;
     Expr index;
     Var k;
   };
   std::vector<Line> read_;  // by the first stage, not asked for yet
-  bool has_read_ = false, from_memory_ = false;
+  bool has_read_ = false;
   std::vector<Stmt> stmts_;
 };
 
+// Whether rows come from memory: then lines of the next are asked for.
+bool reads_ahead(const Group& g, const TargetInfo& target) {
+  const Dim elements = numel(g.domain);
+  return !target.gpu_mapped && g.domain.size() > g.reduced.size() && elements.is_static() &&
+         elements.value() * 4 > 2 * target.l2_bytes && numel(row_shape_of(g)).value() % kChunk == 0;
+}
+
 }  // namespace
+
+Shape row_shape_of(const Group& g) {
+  return {g.domain.end() - static_cast<std::ptrdiff_t>(g.reduced.size()), g.domain.end()};
+}
+
+std::vector<Stmt> row_stages(const Group& group, RowContext context) {
+  return RowStages(group, std::move(context)).run();
+}
 
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context) {
   if (group.kind != GroupKind::Rows) return std::nullopt;
+  Assembly a(group);
+  Shape leading = group.domain;
+  leading.resize(leading.size() - group.reduced.size());
+  const std::vector<Axis> axes = make_axes("i", extents_of(leading));
+  RowContext rows{&a.scope(), coords_of(axes), [&a](Value v, bool read_back) {
+                    return RowPlace{
+                        read_back ? a.output_read_back(v) : a.output(v),
+                        [shape = v.shape()](std::span<const Expr> c) { return flat_index(shape, c); }};
+                  }};
+  if (reads_ahead(group, context.target)) rows.ahead = axes.back().var;
+  a.phase(parallel_over(axes, block(row_stages(group, std::move(rows)))));
   Lowered result;
-  result.calls.push_back(RowsLowering(group, context.target).run());
+  result.calls.push_back(a.finish(group.name()));
   result.way = "rows";
   return result;
 }

@@ -16,6 +16,7 @@ constexpr Way kWays[] = {
     {"gemm windows", lower_gemm_windows, false, price_gemm_windows},
     {"gemm", lower_gemm, false, price_gemm},
     {"depthwise", lower_depthwise},
+    {"attention", lower_attention},
     {"rows", lower_rows},
     {"concat", lower_concat},
     {"map", lower_map, true},

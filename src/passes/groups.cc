@@ -28,14 +28,28 @@ bool is_costly(const Node& n) {
                    "mish", "elu",   "div", "sqrt",  "rsqrt", "mod",  "rem"});
 }
 
+// Whether each dim is a product of neighbouring ones (dims of 1 come and go): coordinates are sums of coordinates then.
+bool only_splits(const Shape& from, const Shape& to) {
+  std::size_t j = 0;
+  for (const Dim& whole : from) {
+    Dim pieces = 1;
+    while (!(pieces == whole) && j < to.size()) pieces = pieces * to[j++];
+    if (!(pieces == whole)) return false;
+  }
+  return std::all_of(to.begin() + static_cast<std::ptrdiff_t>(j), to.end(),
+                     [](const Dim& d) { return d == Dim(1); });
+}
+
 }  // namespace
 
 bool is_view(const Node& n) {
+  if (named(n, {"reshape"}))
+    return is_view(*n.in(0).node) && only_splits(n.in(0).shape(), n.outputs[0].shape);
   return named(n, {"transpose", "broadcast_to", "slice", "iota", "full", "reverse"}) ||
          (n.is_constant() && n.data.numel() == 1);
 }
 bool is_reduction(const Node& n) { return named(n, {"sum", "mean", "max", "min", "prod", "any", "all"}); }
-bool is_alias(const Node& n) { return named(n, {"reshape"}); }
+bool is_alias(const Node& n) { return named(n, {"reshape"}) && !is_view(n); }
 
 bool is_contraction(const Node& n) {
   if (named(n, {"matmul"})) return n.in(0).rank() >= 2 && n.in(1).rank() >= 2;

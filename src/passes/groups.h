@@ -1,6 +1,6 @@
 // Which nodes become one kernel. Views (transpose, slice, broadcast_to, ...) belong to no group: whoever
-// reads them reads through them. Reshapes are aliases of memory. Everything else is a member of exactly one
-// group.
+// reads them reads through them. Reshapes are aliases of memory, or views where they split the dims of a view.
+// Everything else is a member of exactly one group.
 #pragma once
 
 #include <set>
@@ -15,6 +15,7 @@ enum class GroupKind : std::uint8_t {
   Map,          // every output element by itself; members share the domain
   Rows,         // reductions over the trailing axes of the domain, with what is elementwise around them
   Contraction,  // matmul or conv, with prologue and epilogue
+  Attention,  // a matmul, reductions along its rows and a matmul with those: what join_attention makes of three groups
   Concat,
   Program,  // an op that writes its own loops
   Control,  // if, while
@@ -28,6 +29,7 @@ struct Group {
   std::vector<int> reduced;          // Rows: the trailing axes reduced
   std::vector<Value> inputs;         // read from memory
   std::vector<Value> outputs;  // written to memory; a transpose of a member among them is a permuted store
+  std::vector<Group> parts;    // Attention: the scores' group, the rows' and the result's
   std::string name() const;    // "conv_add_relu"
 };
 
@@ -35,11 +37,15 @@ struct Group {
 // alone stays apart from what does not: it is computed once.
 std::vector<Group> form_groups(const Graph& graph, bool fuse = true);
 
+// Joins products with what reduces the rows of another product alone, and that product, where nobody else reads what lies
+// between them.
+std::vector<Group> join_attention(const Graph& graph, std::vector<Group> groups);
+
 // Nodes whose results derive from constants alone, or from constants and parameters.
 std::set<const Node*> fixed_nodes(const Graph& graph, bool parameters);
 
 bool is_view(const Node& n);   // read through
-bool is_alias(const Node& n);  // reshape: the same memory
+bool is_alias(const Node& n);  // another reshape: the same memory
 bool is_contraction(const Node& n);
 bool is_reduction(const Node& n);  // along axes: sum, mean, max, ...
 // Where the value's memory is: through reshapes.

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "kernels/attention.h"
 #include "kernels/lowered.h"
 #include "loops/simplify.h"
 #include "passes/groups.h"
@@ -34,10 +35,12 @@ class Lowering {
     builder_.threads(options_.threads);
     builder_.target(target_.info().name + " " + target_.info().isa);
 
-    const std::vector<Group> groups = form_groups(graph_, options_.fuse);
     const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
     const kernels::LoweringContext context{target_.info(), options_.disabled, fixed, options_.precision,
                                            options_.rtol};
+    std::vector<Group> groups = form_groups(graph_, options_.fuse);
+    if (options_.fuse && kernels::takes_attention(context))
+      groups = join_attention(graph_, std::move(groups));
     choices_ = choose_ways(groups, context, target_, options_);
     std::vector<Lowered> lowered(groups.size());
     const auto lower_at = [&](std::size_t i) {

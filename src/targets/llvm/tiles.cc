@@ -76,9 +76,55 @@ void Emitter::settle_tiles() {
     if (state->pending) load_tile_elements(*state);
 }
 
+// A square whose rows are neighbours in memory: its columns are read as vectors and turned in registers.
+bool Emitter::load_turned(TileState& t, const TileState::Pending& p) {
+  const auto* step = llvm::dyn_cast<ConstantInt>(p.row_stride);
+  const auto size = static_cast<std::size_t>(t.width);
+  const bool square = t.width > 1 && t.node->rows == t.width && t.node->cols == t.width;
+  if (!square || (size & (size - 1)) != 0 || !step || !step->isOne() || p.group != 1) return false;
+  with_lanes(t.width, [&] {
+    std::vector<llvm::Value*> turned;
+    for (std::int64_t j = 0; j < t.node->cols; ++j) {
+      const Memory m{b_.CreateGEP(memory_type(p.dtype), p.base, b_.CreateMul(p.col_stride, i64(j))), p.dtype,
+                     false, false};
+      const Val index{i64(0), Shape::Linear, 1};
+      Val valid;
+      if (!constant_at_least(p.valid_rows, t.node->rows))
+        valid = emit_compare(loops::Op::Lt, DType::I64, index, {p.valid_rows});
+      if (!constant_at_least(p.valid_cols, j + 1)) {
+        const std::array both{valid.v ? valid : Val{b_.getTrue()},
+                              Val{b_.CreateICmpSLT(i64(j), p.valid_cols)}};
+        valid = apply(both, [&](auto v) { return b_.CreateAnd(v[0], v[1]); });
+      }
+      const Val zero{llvm::Constant::getNullValue(type(p.dtype))};
+      turned.push_back(vec(valid.v ? load(m, index, &valid, &zero) : load(m, index, nullptr, nullptr)));
+    }
+    // Blocks of half the size change places across the diagonal, then their halves, down to elements.
+    for (std::size_t half = size / 2; half > 0; half /= 2)
+      for (std::size_t r = 0; r < size; ++r) {
+        if ((r & half) != 0) continue;
+        llvm::Value *&upper = turned[r], *&lower = turned[r + half];
+        std::vector<int> first, second;
+        for (std::size_t i = 0; i < size; ++i) {
+          const bool right = (i & half) != 0;
+          first.push_back(static_cast<int>(right ? size + i - half : i));
+          second.push_back(static_cast<int>(right ? size + i : i + half));
+        }
+        llvm::Value* above = b_.CreateShuffleVector(upper, lower, first);
+        lower = b_.CreateShuffleVector(upper, lower, second);
+        upper = above;
+      }
+    for (std::int64_t i = 0; i < t.node->rows; ++i)
+      b_.CreateStore(convert(turned[static_cast<std::size_t>(i)], p.dtype, t.node->dtype),
+                     t.slots[t.slot(i, 0)]);
+  });
+  return true;
+}
+
 void Emitter::load_tile_elements(TileState& t) {
   const TileState::Pending p = *t.pending;
   t.pending.reset();
+  if (load_turned(t, p)) return;
   const bool full_cols = constant_at_least(p.valid_cols, t.node->cols);
   const bool full_rows = constant_at_least(p.valid_rows, t.node->rows);
   const auto* stride = llvm::dyn_cast<ConstantInt>(p.col_stride);

@@ -1,0 +1,220 @@
+// Attention: two matrix products with a reduction along rows between them, softmax as a rule, as one kernel. A task owns
+// as many rows of scores as a tile has: it computes them, reduces each row (rows.h) and multiplies them by the values,
+// so that scores never leave the second cache. Keys and values are packed into panels first, as gemm.cc packs.
+#include "kernels/attention.h"
+
+#include "kernels/assembly.h"
+#include "kernels/contraction.h"
+#include "kernels/gemm_blocking.h"
+#include "kernels/panels.h"
+#include "kernels/register_tile.h"
+#include "kernels/rows.h"
+
+namespace deepseek::kernels {
+
+using namespace loops;
+
+namespace {
+
+Expr padded(const Dim& length) {
+  return floordiv(expr_of(length) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
+}
+
+class AttentionLowering {
+ public:
+  AttentionLowering(const Group& group, const TileShape& tile, const TargetInfo& target)
+      : g_(group),
+        target_(target),
+        scores_(group.parts[0]),
+        reduced_(group.parts[1]),
+        c_(contraction_of(*scores_.anchor)),
+        d_(contraction_of(*g_.anchor)),
+        rows_(c_.m.back()),
+        length_(c_.n[0]),
+        batch_(numel(leading(scores_.domain))),
+        b_(block_for(rows_, rows_, length_, c_.k[0], batch_, tile, target)),
+        e_(block_for(rows_, rows_, d_.n[0], length_, batch_, tile, target)) {}
+
+  Lowered run() {
+    Lowered result;
+    const Type keys = panels_type(c_, b_.nr, DType::F32), values = panels_type(d_, e_.nr, DType::F32);
+    result.temps = {keys, values};
+    result.calls = {pack_panels(scores_, c_, b_.nr, keys, 0, target_),
+                    pack_panels(g_.parts[2], d_, e_.nr, values, 1, target_), attend(keys, values)};
+    result.calls.back().flops = batch_ * rows_ * length_ * (c_.k[0] + d_.n[0]) * 2;
+    result.way = "attention";
+    return result;
+  }
+
+ private:
+  // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `sum`.
+  struct Sums {
+    Var i, j, sum;
+    Stmt stores;
+  };
+  struct Panel {  // of a right operand: row k begins at first + k * width
+    Buffer buffer;
+    Expr first;
+    std::int64_t width;
+  };
+  // A tile of `width` columns, of which so many are there.
+  Stmt tile(const Buffer& left, const Expr& stride, const Panel& right, const Expr& depth, std::int64_t width,
+            const Expr& columns, const Sums& s) const {
+    const auto piece = [](const char* name, std::int64_t rows, std::int64_t cols) {
+      return std::make_shared<const TileNode>(TileNode{name, DType::F32, rows, cols});
+    };
+    const Tile c = piece("c", b_.mr, width), x = piece("a", b_.mr, 1), y = piece("b", 1, width);
+    const Axis k = make_axis("k", depth);
+    return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
+                  stmt(TileFill{c, zero(DType::F32)}),
+                  loop(k, LoopKind::Serial,
+                       block({stmt(TileLoad{x, left, var(k.var), stride, 1, b_.mr, 1}),
+                              stmt(TileLoad{y, right.buffer, right.first + var(k.var) * right.width,
+                                            right.width, 1, 1, width, 1}),
+                              stmt(TileMma{c, x, y})})),
+                  stmt(TileStore{c, s.i, s.j, s.sum, valid_rows_, columns, s.stores})});
+  }
+  Sums sums(std::int64_t nr) const {
+    return {loop_var("i", b_.mr), loop_var("j", nr), make_var("x", DType::F32), {}};
+  }
+  static void bind(Scope& scope, const Node& product, const Var& sum) {
+    scope.bind(product.out(), [sum](std::span<const Expr>, const Expr&) { return var(sum); });
+  }
+  static Expr columns_of(const Dim& all, std::int64_t nr, const Expr& first) {
+    const bool whole = all.is_static() && all.value() % nr == 0;
+    return whole ? Expr(nr) : loops::min(Expr(nr), expr_of(all) - first);
+  }
+
+  Call attend(const Type& key_panels, const Type& value_panels) {
+    Assembly a(g_);
+    Scope& scope = a.scope();
+    const Axis batch = make_axis("b", expr_of(batch_)), block_of_rows = make_axis("t", b_.tiles);
+    const Var first_row = make_var("first_row");
+    const Buffer keys = a.temp(0, key_panels, Access::Read), values = a.temp(1, value_panels, Access::Read);
+    // Where a tile's rows are all there, the last one begins earlier; else rows that are not there are not stored.
+    const bool whole = rows_.is_static() && rows_.value() >= b_.mr;
+    const Expr begin = var(block_of_rows.var) * b_.mr;
+    valid_rows_ = whole ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(rows_) - var(first_row));
+    std::vector<Stmt> task = {
+        stmt(Let{first_row, whole ? loops::min(begin, Expr(rows_.value() - b_.mr)) : begin})};
+    const auto strip = [&](const char* name, const Expr& stride) {
+      const Buffer buffer = make_buffer(name, DType::F32, Space::Shared, stride * b_.mr);
+      task.push_back(stmt(Alloc{buffer}));
+      return buffer;
+    };
+    const auto coords_at = [&](const Group& part, const Expr& row, const Expr& column) {
+      std::vector<Expr> coords = unflatten(var(batch.var), extents_of(leading(part.domain)));
+      coords.insert(coords.end(), {row, column});
+      return coords;
+    };
+
+    const Expr query_stride = padded(c_.k[0]);
+    const Buffer queries = strip("queries", query_stride);
+    task.push_back(copy_queries(scope, queries, query_stride, var(batch.var), var(first_row)));
+
+    const Expr stride = padded(length_);
+    const Buffer scores = strip("scores", stride);
+    const auto scores_tile = [&](const Expr& panel, std::int64_t width, const Expr& columns) {
+      Sums s = sums(width);
+      const Expr column = panel * b_.nr + var(s.j);
+      bind(scope, *scores_.anchor, s.sum);
+      const Expr value = scope.at(scores_.outputs[0], coords_at(scores_, var(first_row) + var(s.i), column));
+      std::vector<Stmt> stores = scope.take_checks();
+      stores.push_back(stmt(Store{scores, var(s.i) * stride + column, value, {}}));
+      s.stores = block(std::move(stores));
+      const Expr at = (batch_of(c_, var(batch.var)) * b_.panels + panel) * expr_of(c_.k[0]) * b_.nr;
+      return tile(queries, query_stride, {keys, at, b_.nr}, expr_of(c_.k[0]), width, columns, s);
+    };
+    const std::int64_t lanes = target_.vector_bytes / 4;
+    // Whole panels, and a narrower one for the keys that are left.
+    const bool known = length_.is_static();
+    const std::int64_t whole_panels = known ? length_.value() / b_.nr : 0,
+                       rest = known ? length_.value() % b_.nr : 0;
+    const Axis panel = make_axis("panel", known ? Expr(whole_panels) : b_.panels);
+    if (!known || whole_panels > 0)
+      task.push_back(
+          loop(panel, LoopKind::Serial,
+               scores_tile(var(panel.var), b_.nr,
+                           known ? Expr(b_.nr) : columns_of(length_, b_.nr, var(panel.var) * b_.nr))));
+    if (rest > 0) task.push_back(scores_tile(whole_panels, ceil_of(rest, lanes) * lanes, rest));
+
+    const Buffer weights = strip("weights", stride);
+    std::vector<std::pair<Value, Buffer>> of_rows;  // results that are one element per row
+    for (const Value& v : reduced_.outputs)
+      if (!(v == weights_value())) of_rows.emplace_back(v, strip("of_row", 1));
+    {
+      const Axis i = make_axis("i", valid_rows_);
+      for (const Value& v : reduced_.inputs)
+        if (memory_of(v) == memory_of(scores_.outputs[0]))
+          scope.bind(v, [scores, stride, i](std::span<const Expr> c, const Expr&) {
+            return load(scores, var(i.var) * stride + c.back());
+          });
+      std::vector<Expr> row = unflatten(var(batch.var), extents_of(leading(reduced_.domain)));
+      row.push_back(var(first_row) + var(i.var));
+      const auto place = [&](Value v, bool) -> RowPlace {
+        for (const auto& [value, buffer] : of_rows)
+          if (value == v) return {buffer, [i](std::span<const Expr>) { return var(i.var); }};
+        return {weights, [i, stride](std::span<const Expr> c) { return var(i.var) * stride + c.back(); }};
+      };
+      task.push_back(loop(i, LoopKind::Serial, block(row_stages(reduced_, {&scope, std::move(row), place}))));
+    }
+
+    const Axis columns = make_axis("panel", e_.panels);
+    Sums s = sums(e_.nr);
+    const Expr first = var(columns.var) * e_.nr;
+    bind(scope, *g_.anchor, s.sum);
+    for (const auto& [value, buffer] : of_rows)
+      scope.bind(value, [buffer, s](std::span<const Expr>, const Expr&) { return load(buffer, var(s.i)); });
+    s.stores = block(store_outputs(a, g_, coords_at(g_, var(first_row) + var(s.i), first + var(s.j))));
+    const Expr at = (batch_of(d_, var(batch.var)) * e_.panels + var(columns.var)) * expr_of(length_) * e_.nr;
+    task.push_back(loop(columns, LoopKind::Serial,
+                        tile(weights, stride, {values, at, e_.nr}, expr_of(length_), e_.nr,
+                             columns_of(d_.n[0], e_.nr, first), s)));
+    const std::vector<Axis> grid = {batch, block_of_rows};
+    a.phase(parallel_over(grid, block(std::move(task))));
+    return a.finish(g_.name());
+  }
+
+  Stmt copy_queries(Scope& scope, const Buffer& to, const Expr& stride, const Expr& batch,
+                    const Expr& first_row) const {
+    const Axis i = make_axis("i", valid_rows_), k = make_axis("k", expr_of(c_.k[0]));
+    const std::vector<Expr> matrix = unflatten(batch, extents_of(leading(scores_.domain))),
+                            depth = {var(k.var)};
+    std::vector<Expr> m = c_.batch.empty() ? matrix : std::vector<Expr>();
+    m.push_back(first_row + var(i.var));
+    const Expr value = c_.left(scope, c_.batch.empty() ? std::vector<Expr>() : matrix, m, depth, {});
+    std::vector<Stmt> body = scope.take_checks();
+    body.push_back(stmt(Store{to, var(i.var) * stride + var(k.var), value, {}}));
+    return loop(i, LoopKind::Serial, loop(k, LoopKind::Vector, block(std::move(body))));
+  }
+
+  static Shape leading(const Shape& domain) { return {domain.begin(), domain.end() - 2}; }
+  // Which right operand the matrix has; one may serve all.
+  static Expr batch_of(const Contraction& c, const Expr& matrix) {
+    return c.batch.empty() ? Expr(0) : matrix;
+  }
+
+  // What the second product multiplies, in memory.
+  Value weights_value() const { return memory_of(g_.anchor->in(0)); }
+
+  const Group& g_;
+  const TargetInfo& target_;
+  const Group &scores_, &reduced_;
+  Contraction c_, d_;
+  Dim rows_, length_, batch_;
+  Blocking b_, e_;
+  Expr valid_rows_;
+};
+
+}  // namespace
+
+bool takes_attention(const LoweringContext& context) {
+  return context.allows("attention") && context.precision == Precision::Fp32 && register_tile(context.target);
+}
+
+std::optional<Lowered> lower_attention(const Group& group, const LoweringContext& context) {
+  if (group.kind != GroupKind::Attention) return std::nullopt;
+  return AttentionLowering(group, *register_tile(context.target), context.target).run();
+}
+
+}  // namespace deepseek::kernels

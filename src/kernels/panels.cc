@@ -1,0 +1,90 @@
+#include "kernels/panels.h"
+
+#include "kernels/assembly.h"
+#include "kernels/register_tile.h"
+
+namespace deepseek::kernels {
+
+using namespace loops;
+
+Dim product_of(const std::vector<Dim>& dims) {
+  Dim p = 1;
+  for (const Dim& d : dims) p = p * d;
+  return p;
+}
+
+Type panels_type(const Contraction& c, std::int64_t nr, DType stored) {
+  return {stored, {product_of(c.batch) * ceildiv(product_of(c.n), nr) * product_of(c.k) * nr}};
+}
+
+namespace {
+
+// Element (k, j) of the right operand, where that is memory in which k and k + 1 are neighbours and j and j + 1 are not.
+struct Turned {
+  Buffer buffer;
+  Expr first, step;  // element (0, 0), and how far apart columns are
+};
+std::optional<Turned> turned(Scope& scope, const Contraction& c, const Expr& batch,
+                             const TargetInfo& target) {
+  if (!register_tile(target) || c.k.size() != 1 || c.n.size() != 1) return std::nullopt;
+  const Axis k = make_axis("k", expr_of(c.k[0])), j = make_axis("j", expr_of(c.n[0]));
+  const std::vector<Expr> column = {var(j.var)}, depth = {var(k.var)};
+  const Expr x = c.right(scope, unflatten(batch, extents_of(c.batch)), column, depth, {});
+  if (x.op() != Op::Load || x->args.size() != 1 || x.type() != DType::F32) return std::nullopt;
+  const auto by_depth = coefficient(x->args[0], k.var), by_column = coefficient(x->args[0], j.var);
+  if (!by_depth || by_depth->int_value() != 1 || !by_column || by_column->int_value().value_or(0) <= 1)
+    return std::nullopt;
+  const Var from[] = {k.var, j.var};
+  const Expr to[] = {0, 0};
+  return Turned{x->buffer, substitute(x->args[0], from, to), *by_column};
+}
+
+}  // namespace
+
+Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
+                 const TargetInfo& target) {
+  Assembly a(group);
+  const Dim n = product_of(c.n);
+  const Expr panels = ceil_of(expr_of(n), nr), whole_depth = expr_of(product_of(c.k));
+  const Axis batch = make_axis("b", expr_of(product_of(c.batch))), panel = make_axis("panel", panels);
+  const Expr first_row = (var(batch.var) * panels + var(panel.var)) * whole_depth;
+  const std::int64_t lanes = target.vector_bytes / 4;
+  if (const auto from = packed.dtype == DType::F32 && lanes > 1 && nr % lanes == 0
+                            ? turned(a.scope(), c, var(batch.var), target)
+                            : std::nullopt) {
+    const Axis k = make_axis("k", ceil_of(whole_depth, lanes)), square = make_axis("square", nr / lanes);
+    const Expr row = var(k.var) * lanes, in_panel = var(square.var) * lanes,
+               column = var(panel.var) * nr + in_panel;
+    const Tile t = std::make_shared<const TileNode>(TileNode{"turned", DType::F32, lanes, lanes});
+    const Var i = loop_var("i", lanes), j = loop_var("j", lanes), x = make_var("x", DType::F32);
+    const Expr rows = loops::min(Expr(lanes), whole_depth - row);
+    const Buffer out = a.temp(temp, packed, Access::Write);
+    const Stmt store = stmt(Store{out, (first_row + row + var(i)) * nr + in_panel + var(j), var(x), {}});
+    const std::vector<Axis> axes = {batch, panel, k, square};
+    a.phase(parallel_over(
+        axes, block({stmt(TileAlloc{t}),
+                     stmt(TileLoad{t, from->buffer, from->first + row + column * from->step, 1, from->step,
+                                   rows, loops::min(Expr(lanes), expr_of(n) - column)}),
+                     stmt(TileStore{t, i, j, x, rows, lanes, store})})));
+    return a.finish("pack_" + group.name());
+  }
+  a.scope().take_checks();
+  std::vector<Axis> axes = {batch, panel};
+  const std::vector<Axis> depth = make_axes("k", extents_of(c.k));
+  axes.insert(axes.end(), depth.begin(), depth.end());
+  const Axis lane = make_axis("j", nr);
+  const Expr column = var(panel.var) * nr + var(lane.var);
+  const Expr valid = n.is_static() && n.value() % nr == 0 ? Expr() : column < expr_of(n);
+  const std::vector<Expr> k = coords_of(depth);
+  const Expr value = c.right(a.scope(), unflatten(var(batch.var), extents_of(c.batch)),
+                             unflatten(column, extents_of(c.n)), k, valid);
+  const Buffer out = a.temp(temp, packed, Access::Write);
+  Expr row = 0;
+  for (std::size_t i = 0; i < k.size(); ++i) row = row * expr_of(c.k[i]) + k[i];
+  std::vector<Stmt> body = a.scope().take_checks();
+  body.push_back(stmt(Store{out, (first_row + row) * nr + var(lane.var), cast(packed.dtype, value), {}}));
+  a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
+  return a.finish("pack_" + group.name());
+}
+
+}  // namespace deepseek::kernels
