@@ -33,20 +33,26 @@ class AttentionLowering {
         length_(c_.n[0]),
         batch_(numel(leading(scores_.domain))),
         b_(block_for(rows_, rows_, length_, c_.k[0], batch_, tile, target)),
-        e_(block_for(rows_, rows_, d_.n[0], length_, batch_, tile, target)) {}
+        width_(value_columns(tile)) {}
 
   Lowered run() {
     Lowered result;
-    const Type keys = panels_type(c_, b_.nr, DType::F32), values = panels_type(d_, e_.nr, DType::F32);
+    const Type keys = panels_type(c_, b_.nr, DType::F32), values = panels_type(d_, width_, DType::F32);
     result.temps = {keys, values};
     result.calls = {pack_panels(scores_, c_, b_.nr, keys, 0, target_),
-                    pack_panels(g_.parts[2], d_, e_.nr, values, 1, target_), attend(keys, values)};
+                    pack_panels(g_.parts[2], d_, width_, values, 1, target_), attend(keys, values)};
     result.calls.back().flops = batch_ * rows_ * length_ * (c_.k[0] + d_.n[0]) * 2;
     result.way = "attention";
     return result;
   }
 
  private:
+  // As many as stay in registers beside as many rows as the scores' tiles have.
+  std::int64_t value_columns(const TileShape& tile) const {
+    const Blocking own = block_for(rows_, rows_, d_.n[0], length_, batch_, tile, target_);
+    return own.mr < b_.mr ? std::min(own.nr, tile.n) : own.nr;
+  }
+
   // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `sum`.
   struct Sums {
     Var i, j, sum;
@@ -159,17 +165,19 @@ class AttentionLowering {
       task.push_back(loop(i, LoopKind::Serial, block(row_stages(reduced_, {&scope, std::move(row), place}))));
     }
 
-    const Axis columns = make_axis("panel", e_.panels);
-    Sums s = sums(e_.nr);
-    const Expr first = var(columns.var) * e_.nr;
+    const Expr panels_of_values = ceil_of(expr_of(d_.n[0]), width_);
+    const Axis columns = make_axis("panel", panels_of_values);
+    Sums s = sums(width_);
+    const Expr first = var(columns.var) * width_;
     bind(scope, *g_.anchor, s.sum);
     for (const auto& [value, buffer] : of_rows)
       scope.bind(value, [buffer, s](std::span<const Expr>, const Expr&) { return load(buffer, var(s.i)); });
     s.stores = block(store_outputs(a, g_, coords_at(g_, var(first_row) + var(s.i), first + var(s.j))));
-    const Expr at = (batch_of(d_, var(batch.var)) * e_.panels + var(columns.var)) * expr_of(length_) * e_.nr;
+    const Expr at =
+        (batch_of(d_, var(batch.var)) * panels_of_values + var(columns.var)) * expr_of(length_) * width_;
     task.push_back(loop(columns, LoopKind::Serial,
-                        tile(weights, stride, {values, at, e_.nr}, expr_of(length_), e_.nr,
-                             columns_of(d_.n[0], e_.nr, first), s)));
+                        tile(weights, stride, {values, at, width_}, expr_of(length_), width_,
+                             columns_of(d_.n[0], width_, first), s)));
     const std::vector<Axis> grid = {batch, block_of_rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
@@ -202,7 +210,8 @@ class AttentionLowering {
   const Group &scores_, &reduced_;
   Contraction c_, d_;
   Dim rows_, length_, batch_;
-  Blocking b_, e_;
+  Blocking b_;
+  std::int64_t width_;  // of the panels of values
   Expr valid_rows_;
 };
 

@@ -67,8 +67,9 @@ class GemmLowering {
     const std::int64_t m = guess(m_, kManyRows), n = guess(n_, kManyDeep), k = guess(k_, kManyDeep);
     const std::int64_t run = windows_ ? windows_->run : m;
     const auto depth = static_cast<double>(k), columns = static_cast<double>(ceil_of(n, b_.nr) * b_.nr);
+    const std::int64_t vectors = std::max<std::int64_t>(b_.nr * 4 / target_.vector_bytes, 1);
     const std::int64_t runs_of_rows = m / std::max<std::int64_t>(run, 1);
-    double result = static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr) * columns * depth;
+    double result = static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr, vectors) * columns * depth;
     if (windows_) {
       if (windows_->bordered) result += kMoveCost * static_cast<double>(guess(windows_->copied, 0) * b_.nr);
     } else if (Assembly a(g_); !plain(a.scope(), 0)) {

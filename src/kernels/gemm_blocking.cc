@@ -25,14 +25,34 @@ std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t
   return std::max(tile.n, std::min(wanted, room));
 }
 
+struct TileSize {
+  std::int64_t mr, nr;
+};
+
+// Fewer rows of one vector more read fewer operands for as many multiplies, and may leave less over.
+TileSize tile_size(const Dim& run, const Dim& n, const TileShape& tile, std::int64_t lanes) {
+  if (!tile.any_rows) return {tile.m, tile_columns(tile.m, tile, lanes)};
+  const std::int64_t rows = tile_rows(run, tile.m);
+  const TileSize usual{rows, tile_columns(rows, tile, lanes)};
+  const std::int64_t wider = tile.n + lanes, most = (tile.m + 1) * tile.n / wider - 1;
+  const bool in_vectors = tile.k == tile.group;
+  if (!in_vectors || usual.nr != tile.n || most < 1 || !run.is_static() || !n.is_static()) return usual;
+  const TileSize other{tile_rows(run, most, wider / lanes), wider};
+  const auto cost = [&](const TileSize& s) {
+    return tile_cost(run.value(), s.mr, s.nr / lanes) * static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
+  };
+  return cost(other) < cost(usual) ? other : usual;
+}
+
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
                    const TileShape& tile, const TargetInfo& target) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
-  b.mr = tile.any_rows ? tile_rows(run, tile.m) : tile.m;
-  b.nr = tile_columns(b.mr, tile, lanes);
+  const TileSize size = tile_size(run, n, tile, lanes);
+  b.mr = size.mr;
+  b.nr = size.nr;
   if (tile.any_rows && n.is_static())
     b.nr = std::min(b.nr, ceil_of(std::max<std::int64_t>(n.value(), 1), lanes) * lanes);
   b.tiles_per_run = ceil_of(expr_of(run), b.mr);

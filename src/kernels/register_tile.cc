@@ -6,8 +6,8 @@ namespace deepseek::kernels {
 
 using namespace loops;
 
-// What a tile costs beside its rows: reading a panel's row and going round the loop take as long as a row's multiplies.
-constexpr std::int64_t kRowsOfOverhead = 1;
+// What a step of a tile costs beside its multiplies, in those of vectors: reading a panel's row, going round the loop.
+constexpr double kStepOverhead = 2;
 
 const TileShape* register_tile(const TargetInfo& target) {
   if (target.gpu_mapped) return nullptr;
@@ -19,8 +19,9 @@ const TileShape* register_tile(const TargetInfo& target) {
   return it == target.tiles.end() ? nullptr : &*it;
 }
 
-double tile_cost(std::int64_t rows, std::int64_t r) {
-  return static_cast<double>(ceil_of(rows, r) * (r + kRowsOfOverhead));
+double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors) {
+  return static_cast<double>(ceil_of(rows, r)) *
+         (static_cast<double>(r) + kStepOverhead / static_cast<double>(vectors));
 }
 
 double cost_of(double multiplies, double weights, const TargetInfo& target) {
@@ -28,12 +29,12 @@ double cost_of(double multiplies, double weights, const TargetInfo& target) {
   return std::max(multiplies, streaming) + std::min(multiplies, streaming) / 4;
 }
 
-std::int64_t tile_rows(const Dim& m, std::int64_t most) {
+std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors) {
   if (!m.is_static()) return most;
   const std::int64_t rows = std::max<std::int64_t>(m.value(), 1);
   std::int64_t best = std::min(rows, most);
   for (std::int64_t r = best; --r > 0;)
-    if (tile_cost(rows, r) < tile_cost(rows, best)) best = r;
+    if (tile_cost(rows, r, vectors) < tile_cost(rows, best, vectors)) best = r;
   return best;
 }
 
