@@ -1,6 +1,7 @@
 // Attention: two matrix products with a reduction along rows between them, softmax as a rule, as one kernel. A task owns
 // as many rows of scores as a tile has: it computes them, reduces each row (rows.h) and multiplies them by the values,
-// so that scores never leave the second cache. Keys and values are packed into panels first, as gemm.cc packs.
+// so that scores never leave the second cache. Keys and values that many tiles read are packed into panels first, as
+// gemm.cc packs; one tile reads them where they lie.
 #include "kernels/attention.h"
 
 #include "kernels/assembly.h"
@@ -33,14 +34,25 @@ class AttentionLowering {
         length_(c_.n[0]),
         batch_(numel(leading(scores_.domain))),
         b_(block_for(rows_, rows_, length_, c_.k[0], batch_, tile, target)),
-        width_(value_columns(tile)) {}
+        width_(value_columns(tile)) {
+    if (!(b_.tiles.int_value() == 1)) return;
+    Assembly a(g_);
+    const auto keys = right_in_memory(a.scope(), c_, 0), values = right_in_memory(a.scope(), d_, 0);
+    keys_in_place_ = keys && (keys->is_turned() || keys->by_column.int_value() == 1);
+    turns_ = keys_in_place_ && keys->is_turned();
+    values_in_place_ = values && values->by_column.int_value() == 1;
+  }
 
   Lowered run() {
     Lowered result;
-    const Type keys = panels_type(c_, b_.nr, DType::F32), values = panels_type(d_, width_, DType::F32);
-    result.temps = {keys, values};
-    result.calls = {pack_panels(scores_, c_, b_.nr, keys, 0, target_),
-                    pack_panels(g_.parts[2], d_, width_, values, 1, target_), attend(keys, values)};
+    const auto pack = [&](const Group& part, const Contraction& c, std::int64_t width) {
+      const int temp = static_cast<int>(result.temps.size());
+      result.temps.push_back(panels_type(c, width, DType::F32));
+      result.calls.push_back(pack_panels(part, c, width, result.temps.back(), temp, target_));
+    };
+    if (!keys_in_place_) pack(scores_, c_, b_.nr);
+    if (!values_in_place_) pack(g_.parts[2], d_, width_);
+    result.calls.push_back(attend(result.temps));
     result.calls.back().flops = batch_ * rows_ * length_ * (c_.k[0] + d_.n[0]) * 2;
     result.way = "attention";
     return result;
@@ -58,25 +70,39 @@ class AttentionLowering {
     Var i, j, sum;
     Stmt stores;
   };
-  struct Panel {  // of a right operand: row k begins at first + k * width
-    Buffer buffer;
-    Expr first;
-    std::int64_t width;
+  struct Right {  // the operand's columns from some one on
+    RightInMemory at;
+    bool padded;  // beyond its last column as well
   };
+  Right right(Scope& scope, const Contraction& c, const std::optional<Buffer>& packed, const Expr& matrix,
+              const Expr& panel, std::int64_t width) const {
+    const Expr which = c.batch.empty() ? Expr(0) : matrix;  // one may serve all
+    if (packed) {
+      const Expr panels = ceil_of(expr_of(c.n[0]), width);
+      return {{*packed, (which * panels + panel) * expr_of(c.k[0]) * width, width, 1}, true};
+    }
+    RightInMemory at = *right_in_memory(scope, c, which);
+    at.first = at.first + panel * width * at.by_column;
+    return {at, false};
+  }
   // A tile of `width` columns, of which so many are there.
-  Stmt tile(const Buffer& left, const Expr& stride, const Panel& right, const Expr& depth, std::int64_t width,
+  Stmt tile(const Buffer& left, const Expr& stride, const Right& right, const Expr& depth, std::int64_t width,
             const Expr& columns, const Sums& s) const {
     const auto piece = [](const char* name, std::int64_t rows, std::int64_t cols) {
       return std::make_shared<const TileNode>(TileNode{name, DType::F32, rows, cols});
     };
-    const Tile c = piece("c", b_.mr, width), x = piece("a", b_.mr, 1), y = piece("b", 1, width);
-    const Axis k = make_axis("k", depth);
+    const std::int64_t step = right.at.is_turned() ? width : 1;  // squares are turned
+    const Tile c = piece("c", b_.mr, width), x = piece("a", b_.mr, step), y = piece("b", step, width);
+    const Axis steps = make_axis("k", ceil_of(depth, step));
+    const Expr k = var(steps.var) * step;
+    const Expr deep = step == 1 ? Expr(1) : loops::min(Expr(step), depth - k);
     return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
                   stmt(TileFill{c, zero(DType::F32)}),
-                  loop(k, LoopKind::Serial,
-                       block({stmt(TileLoad{x, left, var(k.var), stride, 1, b_.mr, 1}),
-                              stmt(TileLoad{y, right.buffer, right.first + var(k.var) * right.width,
-                                            right.width, 1, 1, width, 1}),
+                  loop(steps, LoopKind::Serial,
+                       block({stmt(TileLoad{x, left, k, stride, 1, b_.mr, step}),
+                              stmt(TileLoad{y, right.at.buffer, right.at.first + k * right.at.by_depth,
+                                            right.at.by_depth, right.at.by_column, deep,
+                                            right.padded ? Expr(width) : columns, 1}),
                               stmt(TileMma{c, x, y})})),
                   stmt(TileStore{c, s.i, s.j, s.sum, valid_rows_, columns, s.stores})});
   }
@@ -86,17 +112,19 @@ class AttentionLowering {
   static void bind(Scope& scope, const Node& product, const Var& sum) {
     scope.bind(product.out(), [sum](std::span<const Expr>, const Expr&) { return var(sum); });
   }
-  static Expr columns_of(const Dim& all, std::int64_t nr, const Expr& first) {
-    const bool whole = all.is_static() && all.value() % nr == 0;
+  static Expr columns_of(const Dim& all, std::int64_t nr, const Expr& first, bool whole_panels = false) {
+    const bool whole = whole_panels || (all.is_static() && all.value() % nr == 0);
     return whole ? Expr(nr) : loops::min(Expr(nr), expr_of(all) - first);
   }
 
-  Call attend(const Type& key_panels, const Type& value_panels) {
+  Call attend(std::span<const Type> packed) {
     Assembly a(g_);
     Scope& scope = a.scope();
     const Axis batch = make_axis("b", expr_of(batch_)), block_of_rows = make_axis("t", b_.tiles);
     const Var first_row = make_var("first_row");
-    const Buffer keys = a.temp(0, key_panels, Access::Read), values = a.temp(1, value_panels, Access::Read);
+    std::optional<Buffer> keys, values;
+    if (!keys_in_place_) keys = a.temp(0, packed.front(), Access::Read);
+    if (!values_in_place_) values = a.temp(static_cast<int>(packed.size()) - 1, packed.back(), Access::Read);
     // Where a tile's rows are all there, the last one begins earlier; else rows that are not there are not stored.
     const bool whole = rows_.is_static() && rows_.value() >= b_.mr;
     const Expr begin = var(block_of_rows.var) * b_.mr;
@@ -120,28 +148,27 @@ class AttentionLowering {
 
     const Expr stride = padded(length_);
     const Buffer scores = strip("scores", stride);
+    const std::int64_t lanes = target_.vector_bytes / 4, key_width = turns_ ? lanes : b_.nr;
     const auto scores_tile = [&](const Expr& panel, std::int64_t width, const Expr& columns) {
       Sums s = sums(width);
-      const Expr column = panel * b_.nr + var(s.j);
+      const Expr column = panel * key_width + var(s.j);
       bind(scope, *scores_.anchor, s.sum);
       const Expr value = scope.at(scores_.outputs[0], coords_at(scores_, var(first_row) + var(s.i), column));
       std::vector<Stmt> stores = scope.take_checks();
       stores.push_back(stmt(Store{scores, var(s.i) * stride + column, value, {}}));
       s.stores = block(std::move(stores));
-      const Expr at = (batch_of(c_, var(batch.var)) * b_.panels + panel) * expr_of(c_.k[0]) * b_.nr;
-      return tile(queries, query_stride, {keys, at, b_.nr}, expr_of(c_.k[0]), width, columns, s);
+      return tile(queries, query_stride, right(scope, c_, keys, var(batch.var), panel, key_width),
+                  expr_of(c_.k[0]), width, columns, s);
     };
-    const std::int64_t lanes = target_.vector_bytes / 4;
     // Whole panels, and a narrower one for the keys that are left.
     const bool known = length_.is_static();
-    const std::int64_t whole_panels = known ? length_.value() / b_.nr : 0,
-                       rest = known ? length_.value() % b_.nr : 0;
-    const Axis panel = make_axis("panel", known ? Expr(whole_panels) : b_.panels);
+    const std::int64_t whole_panels = known ? length_.value() / key_width : 0,
+                       rest = known ? length_.value() % key_width : 0;
+    const Axis panel = make_axis("panel", known ? Expr(whole_panels) : ceil_of(expr_of(length_), key_width));
     if (!known || whole_panels > 0)
-      task.push_back(
-          loop(panel, LoopKind::Serial,
-               scores_tile(var(panel.var), b_.nr,
-                           known ? Expr(b_.nr) : columns_of(length_, b_.nr, var(panel.var) * b_.nr))));
+      task.push_back(loop(panel, LoopKind::Serial,
+                          scores_tile(var(panel.var), key_width,
+                                      columns_of(length_, key_width, var(panel.var) * key_width, known))));
     if (rest > 0) task.push_back(scores_tile(whole_panels, ceil_of(rest, lanes) * lanes, rest));
 
     const Buffer weights = strip("weights", stride);
@@ -165,19 +192,17 @@ class AttentionLowering {
       task.push_back(loop(i, LoopKind::Serial, block(row_stages(reduced_, {&scope, std::move(row), place}))));
     }
 
-    const Expr panels_of_values = ceil_of(expr_of(d_.n[0]), width_);
-    const Axis columns = make_axis("panel", panels_of_values);
+    const Axis columns = make_axis("panel", ceil_of(expr_of(d_.n[0]), width_));
     Sums s = sums(width_);
     const Expr first = var(columns.var) * width_;
     bind(scope, *g_.anchor, s.sum);
     for (const auto& [value, buffer] : of_rows)
       scope.bind(value, [buffer, s](std::span<const Expr>, const Expr&) { return load(buffer, var(s.i)); });
     s.stores = block(store_outputs(a, g_, coords_at(g_, var(first_row) + var(s.i), first + var(s.j))));
-    const Expr at =
-        (batch_of(d_, var(batch.var)) * panels_of_values + var(columns.var)) * expr_of(length_) * width_;
-    task.push_back(loop(columns, LoopKind::Serial,
-                        tile(weights, stride, {values, at, width_}, expr_of(length_), width_,
-                             columns_of(d_.n[0], width_, first), s)));
+    task.push_back(
+        loop(columns, LoopKind::Serial,
+             tile(weights, stride, right(scope, d_, values, var(batch.var), var(columns.var), width_),
+                  expr_of(length_), width_, columns_of(d_.n[0], width_, first), s)));
     const std::vector<Axis> grid = {batch, block_of_rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
@@ -193,14 +218,17 @@ class AttentionLowering {
     const Expr value = c_.left(scope, c_.batch.empty() ? std::vector<Expr>() : matrix, m, depth, {});
     std::vector<Stmt> body = scope.take_checks();
     body.push_back(stmt(Store{to, var(i.var) * stride + var(k.var), value, {}}));
-    return loop(i, LoopKind::Serial, loop(k, LoopKind::Vector, block(std::move(body))));
+    std::vector<Stmt> row = {loop(k, LoopKind::Vector, block(std::move(body)))};
+    if (turns_) {  // whole squares are multiplied
+      const std::int64_t lanes = target_.vector_bytes / 4, size = c_.k[0].value();
+      const Axis rest = make_axis("rest", ceil_of(size, lanes) * lanes - size);
+      row.push_back(loop(rest, LoopKind::Serial,
+                         stmt(Store{to, var(i.var) * stride + size + var(rest.var), zero(DType::F32), {}})));
+    }
+    return loop(i, LoopKind::Serial, block(std::move(row)));
   }
 
   static Shape leading(const Shape& domain) { return {domain.begin(), domain.end() - 2}; }
-  // Which right operand the matrix has; one may serve all.
-  static Expr batch_of(const Contraction& c, const Expr& matrix) {
-    return c.batch.empty() ? Expr(0) : matrix;
-  }
 
   // What the second product multiplies, in memory.
   Value weights_value() const { return memory_of(g_.anchor->in(0)); }
@@ -212,6 +240,8 @@ class AttentionLowering {
   Dim rows_, length_, batch_;
   Blocking b_;
   std::int64_t width_;  // of the panels of values
+  // Read where they lie; `turns_`: in squares, since neighbours in memory are of one key.
+  bool keys_in_place_ = false, values_in_place_ = false, turns_ = false;
   Expr valid_rows_;
 };
 

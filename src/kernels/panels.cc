@@ -17,29 +17,18 @@ Type panels_type(const Contraction& c, std::int64_t nr, DType stored) {
   return {stored, {product_of(c.batch) * ceildiv(product_of(c.n), nr) * product_of(c.k) * nr}};
 }
 
-namespace {
-
-// Element (k, j) of the right operand, where that is memory in which k and k + 1 are neighbours and j and j + 1 are not.
-struct Turned {
-  Buffer buffer;
-  Expr first, step;  // element (0, 0), and how far apart columns are
-};
-std::optional<Turned> turned(Scope& scope, const Contraction& c, const Expr& batch,
-                             const TargetInfo& target) {
-  if (!register_tile(target) || c.k.size() != 1 || c.n.size() != 1) return std::nullopt;
+std::optional<RightInMemory> right_in_memory(Scope& scope, const Contraction& c, const Expr& batch) {
+  if (c.k.size() != 1 || c.n.size() != 1) return std::nullopt;
   const Axis k = make_axis("k", expr_of(c.k[0])), j = make_axis("j", expr_of(c.n[0]));
   const std::vector<Expr> column = {var(j.var)}, depth = {var(k.var)};
   const Expr x = c.right(scope, unflatten(batch, extents_of(c.batch)), column, depth, {});
-  if (x.op() != Op::Load || x->args.size() != 1 || x.type() != DType::F32) return std::nullopt;
+  if (x.op() != Op::Load || x->args.size() != 1) return std::nullopt;
   const auto by_depth = coefficient(x->args[0], k.var), by_column = coefficient(x->args[0], j.var);
-  if (!by_depth || by_depth->int_value() != 1 || !by_column || by_column->int_value().value_or(0) <= 1)
-    return std::nullopt;
+  if (!by_depth || !by_depth->int_value() || !by_column || !by_column->int_value()) return std::nullopt;
   const Var from[] = {k.var, j.var};
   const Expr to[] = {0, 0};
-  return Turned{x->buffer, substitute(x->args[0], from, to), *by_column};
+  return RightInMemory{x->buffer, substitute(x->args[0], from, to), *by_depth, *by_column};
 }
-
-}  // namespace
 
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
                  const TargetInfo& target) {
@@ -49,9 +38,9 @@ Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, cons
   const Axis batch = make_axis("b", expr_of(product_of(c.batch))), panel = make_axis("panel", panels);
   const Expr first_row = (var(batch.var) * panels + var(panel.var)) * whole_depth;
   const std::int64_t lanes = target.vector_bytes / 4;
-  if (const auto from = packed.dtype == DType::F32 && lanes > 1 && nr % lanes == 0
-                            ? turned(a.scope(), c, var(batch.var), target)
-                            : std::nullopt) {
+  const auto from = right_in_memory(a.scope(), c, var(batch.var));
+  const bool squares = register_tile(target) && packed.dtype == DType::F32 && nr % lanes == 0;
+  if (from && from->is_turned() && from->buffer->dtype == DType::F32 && squares) {
     const Axis k = make_axis("k", ceil_of(whole_depth, lanes)), square = make_axis("square", nr / lanes);
     const Expr row = var(k.var) * lanes, in_panel = var(square.var) * lanes,
                column = var(panel.var) * nr + in_panel;
@@ -63,8 +52,8 @@ Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, cons
     const std::vector<Axis> axes = {batch, panel, k, square};
     a.phase(parallel_over(
         axes, block({stmt(TileAlloc{t}),
-                     stmt(TileLoad{t, from->buffer, from->first + row + column * from->step, 1, from->step,
-                                   rows, loops::min(Expr(lanes), expr_of(n) - column)}),
+                     stmt(TileLoad{t, from->buffer, from->first + row + column * from->by_column, 1,
+                                   from->by_column, rows, loops::min(Expr(lanes), expr_of(n) - column)}),
                      stmt(TileStore{t, i, j, x, rows, lanes, store})})));
     return a.finish("pack_" + group.name());
   }

@@ -24,17 +24,16 @@ class AttentionJoiner {
   }
 
   std::vector<Group> run() {
-    std::vector<bool> gone(groups_.size());
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      const auto parts = attention_ending_in(groups_[g]);
+    for (Group& g : groups_) {
+      const auto parts = attention_ending_in(g);
       if (!parts) continue;
-      gone[parts->first] = gone[parts->second] = true;
-      groups_[g] = joined(groups_[parts->first], groups_[parts->second], groups_[g]);
+      Group &scores = groups_[parts->first], &rows = groups_[parts->second];
+      g = joined(scores, rows, g);
+      scores.members.clear();
+      rows.members.clear();
     }
-    std::vector<Group> result;
-    for (std::size_t g = 0; g < groups_.size(); ++g)
-      if (!gone[g]) result.push_back(std::move(groups_[g]));
-    return result;
+    std::erase_if(groups_, [](const Group& g) { return g.members.empty(); });
+    return std::move(groups_);
   }
 
  private:

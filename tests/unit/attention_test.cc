@@ -41,7 +41,7 @@ class Attention : public ::testing::TestWithParam<testing::NamedTarget> {
   // Joined where the target's registers multiply tiles. A row of one element is no row.
   void expect_right(const Graph& g, const NamedTensors& inputs) const {
     const Executable e = testing::compile_for(g, *target);
-    const bool rows = !(g.inputs()[1]->outputs[0].shape[2] == Dim(1));
+    const bool rows = !(g.inputs()[1]->outputs[0].shape.end()[-2] == Dim(1));
     if (target->info().name == "cpu") EXPECT_EQ(is_joined(e), rows) << e.explain();
     testing::expect_like_reference(e, g, inputs);
   }
@@ -79,6 +79,32 @@ TEST_P(Attention, LengthsComeWithTheRun) {
   for (const auto& [queries, keys] :
        {std::pair<std::int64_t, std::int64_t>{1, 1}, {5, 33}, {29, 64}, {64, 7}})
     expect_right(g, inputs_of({2, 3, 3, queries, keys, 8, 20}));
+}
+
+// A few queries read keys and values where they lie, of any length.
+TEST_P(Attention, OfOneQuery) {
+  Graph g;
+  const Dim keys = Dim::symbol("T");
+  const Value q = g.placeholder("q", DType::F32, {2, 3, 1, 20}),
+              k = g.placeholder("k", DType::F32, {2, 3, keys, 20}),
+              v = g.placeholder("v", DType::F32, {2, 3, keys, 37});
+  g.output("y", g.op("attention", {q, k, v}));
+  for (const std::int64_t length : {1, 15, 16, 50}) expect_right(g, inputs_of({2, 3, 3, 1, length, 20, 37}));
+}
+
+TEST_P(Attention, KeysThatLieTurned) {
+  for (const std::int64_t queries : {1, 5, 40}) {
+    Graph g;
+    GraphBuilder b(g);
+    const Value q = g.placeholder("q", DType::F32, {2, queries, 24}),
+                k = g.placeholder("k", DType::F32, {2, 24, 45}),
+                v = g.placeholder("v", DType::F32, {2, 45, 30});
+    g.output("y", b.matmul(g.op("softmax", {b.matmul(q, k)}), v));
+    const NamedTensors inputs = {{"q", testing::random_tensor({2, queries, 24}, 1)},
+                                 {"k", testing::random_tensor({2, 24, 45}, 2)},
+                                 {"v", testing::random_tensor({2, 45, 30}, 3)}};
+    expect_right(g, inputs);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, Attention, ::testing::ValuesIn(testing::every_target()),

@@ -13,7 +13,7 @@ using Shape = Val::Shape;
 namespace {
 
 // Operands with at most this many columns are read element by element when they are multiplied.
-constexpr std::int64_t kMaxPendingCols = 4;
+constexpr std::int64_t kMaxPendingCols = 16;
 
 llvm::Align element_align(DType t) {
   return llvm::Align(static_cast<std::uint64_t>(std::max(bits(t), 8) / 8));
