@@ -4,8 +4,8 @@
     ./dev bench-kernels --sets gemm --threads 1 --isa avx2 --json out.json
 
 Sets: gemm (squares, both operands arguments), linear (constant weights, packed before the run by whoever
-can), conv and depthwise (channels last, constant kernels, packed likewise), memory (arrays that no cache
-holds). Memory for results is given to everyone who takes it. The engines take turns as in models.py; a
+can), conv and depthwise (channels last, constant kernels, packed likewise), attention (queries of whole
+texts, and of one or a few words against what was kept of those before), memory (arrays that no cache holds). Memory for results is given to everyone who takes it. The engines take turns as in models.py; a
 peer's figure is the best of PyTorch's ways to run the op. The share is of this machine's roof: the rate of
 fused multiply-adds, FLOPs counted as the direct algorithm does them (Winograd may pass 100%), or the rate
 at which the level of memory that holds the arrays is read and written.
@@ -26,7 +26,7 @@ from turns import in_turns, machine, prepare
 if TYPE_CHECKING:
     import torch
 
-SETS = ("gemm", "linear", "conv", "depthwise", "memory")
+SETS = ("gemm", "linear", "conv", "depthwise", "attention", "memory")
 SQUARES = (128, 256, 512, 1024, 2048)
 # Rows, columns and depth: heads and bodies of BERT, GPT-2 and ResNet-50.
 LINEAR = (
@@ -64,6 +64,16 @@ DEPTHWISE = (
     (28, 240, 5, 1),
     (14, 576, 3, 1),
     (7, 960, 3, 1),
+)
+# Heads, queries, keys and the size of a head.
+ATTENTION = (
+    (12, 128, 128, 64),
+    (12, 197, 197, 64),
+    (12, 1024, 1024, 64),
+    (8, 2048, 2048, 128),
+    (12, 1, 1024, 64),
+    (12, 4, 1024, 64),
+    (32, 1, 4096, 128),
 )
 ROWS, COLUMNS = 8192, 4096  # 128 MiB of fp32
 
@@ -161,6 +171,26 @@ def convolution(size: int, c: int, f: int, kernel: int, stride: int, groups: int
     return Case(name, [x.permute(0, 2, 3, 1)], ours, peers, flops, read, 4.0 * out * out * f)
 
 
+def attention(heads: int, queries: int, keys: int, size: int) -> Case:
+    import torch
+
+    q = torch.randn(heads, queries, size)
+    k, v = (torch.randn(heads, keys, size) for _ in range(2))
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def ours(g: Any, *inputs: Any) -> Any:
+        whole = g.attention(*(g.reshape(x, shape=[1, *x.shape]) for x in inputs))
+        return g.reshape(whole, shape=[heads, queries, size])
+
+    def in_steps() -> torch.Tensor:
+        return torch.bmm(torch.softmax(torch.bmm(q * size**-0.5, k.mT), -1), v)
+
+    peers = {"torch": lambda: attend(q[None], k[None], v[None])[0], "torch_steps": in_steps}
+    flops = 4.0 * heads * queries * keys * size
+    read, written = 4.0 * heads * (queries + 2 * keys) * size, 4.0 * heads * queries * size
+    return Case(f"{heads}x{queries}x{keys}x{size}", [q, k, v], ours, peers, flops, read, written)
+
+
 def memory() -> Iterator[Case]:
     import torch
 
@@ -198,6 +228,8 @@ def cases(name: str) -> Iterator[Case]:
         yield from (convolution(*shape, groups=1) for shape in CONVS)
     elif name == "depthwise":
         yield from (convolution(size, c, c, k, stride, c) for size, c, k, stride in DEPTHWISE)
+    elif name == "attention":
+        yield from (attention(*shape) for shape in ATTENTION)
     else:
         yield from memory()
 

@@ -45,13 +45,14 @@ class AttentionLowering {
 
   Lowered run() {
     Lowered result;
-    const auto pack = [&](const Group& part, const Contraction& c, std::int64_t width) {
+    const auto pack = [&](const char* name, const Group& part, const Contraction& c, std::int64_t width) {
       const int temp = static_cast<int>(result.temps.size());
       result.temps.push_back(panels_type(c, width, DType::F32));
       result.calls.push_back(pack_panels(part, c, width, result.temps.back(), temp, target_));
+      result.calls.back().program.name = name + g_.name();
     };
-    if (!keys_in_place_) pack(scores_, c_, b_.nr);
-    if (!values_in_place_) pack(g_.parts[2], d_, width_);
+    if (!keys_in_place_) pack("keys_", scores_, c_, b_.nr);
+    if (!values_in_place_) pack("values_", g_.parts[2], d_, width_);
     result.calls.push_back(attend(result.temps));
     result.calls.back().flops = batch_ * rows_ * length_ * (c_.k[0] + d_.n[0]) * 2;
     result.way = "attention";
@@ -96,15 +97,23 @@ class AttentionLowering {
     const Axis steps = make_axis("k", ceil_of(depth, step));
     const Expr k = var(steps.var) * step;
     const Expr deep = step == 1 ? Expr(1) : loops::min(Expr(step), depth - k);
+    std::vector<Stmt> body = {
+        stmt(TileLoad{x, left, k, stride, 1, b_.mr, step}),
+        stmt(TileLoad{y, right.at.buffer, right.at.first + k * right.at.by_depth, right.at.by_depth,
+                      right.at.by_column, deep, right.padded ? Expr(width) : columns, 1}),
+        stmt(TileMma{c, x, y})};
+    if (!right.padded) body.insert(body.begin(), prefetch(right.at, k, width));
     return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
-                  stmt(TileFill{c, zero(DType::F32)}),
-                  loop(steps, LoopKind::Serial,
-                       block({stmt(TileLoad{x, left, k, stride, 1, b_.mr, step}),
-                              stmt(TileLoad{y, right.at.buffer, right.at.first + k * right.at.by_depth,
-                                            right.at.by_depth, right.at.by_column, deep,
-                                            right.padded ? Expr(width) : columns, 1}),
-                              stmt(TileMma{c, x, y})})),
+                  stmt(TileFill{c, zero(DType::F32)}), loop(steps, LoopKind::Serial, block(std::move(body))),
                   stmt(TileStore{c, s.i, s.j, s.sum, valid_rows_, columns, s.stores})});
+  }
+  // What lies in place comes from memory: asks for lines some steps before, of the next square's or of rows.
+  static Stmt prefetch(const RightInMemory& x, const Expr& k, std::int64_t width) {
+    constexpr std::int64_t kRowsAhead = 16, kElements = kLineBytes / 4;
+    const Axis line = make_axis("line", x.is_turned() ? width : ceil_of(width, kElements));
+    const Expr at = x.is_turned() ? k + (var(line.var) + width) * x.by_column
+                                  : (k + kRowsAhead) * x.by_depth + var(line.var) * kElements;
+    return loop(line, LoopKind::Unrolled, stmt(Prefetch{x.buffer, x.first + at}));
   }
   Sums sums(std::int64_t nr) const {
     return {loop_var("i", b_.mr), loop_var("j", nr), make_var("x", DType::F32), {}};
