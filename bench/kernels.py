@@ -5,7 +5,8 @@
 
 Sets: gemm (squares, both operands arguments), linear (constant weights, packed before the run by whoever
 can), conv and depthwise (channels last, constant kernels, packed likewise), attention (queries of whole
-texts, and of one or a few words against what was kept of those before), memory (arrays that no cache holds). Memory for results is given to everyone who takes it. The engines take turns as in models.py; a
+texts, and of one or a few words against what was kept of those before), memory (arrays that no cache
+holds). Memory for results is given to everyone who takes it. The engines take turns as in models.py; a
 peer's figure is the best of PyTorch's ways to run the op. The share is of this machine's roof: the rate of
 fused multiply-adds, FLOPs counted as the direct algorithm does them (Winograd may pass 100%), or the rate
 at which the level of memory that holds the arrays is read and written.
