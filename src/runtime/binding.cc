@@ -1,6 +1,8 @@
 #include "runtime/binding.h"
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 #include "deepseek/guard.h"
 #include "runtime/launch.h"
@@ -29,6 +31,50 @@ double estimate(const Dim& d, const DimEnv& env) {
   return static_cast<double>(d.eval(env));
 }
 
+// Which values steps have written so far.
+class Written {
+ public:
+  explicit Written(const ExecutableData& data) : data_(data) {}
+
+  // A step is next. Whether all that it is the first to name, and so writes, has no elements: whatever its loops go over
+  // beside those, there is nothing to compute.
+  bool is_empty(const KernelStep& kernel, const DimEnv& env) {
+    bool any = false, empty = true;
+    for (const ValueId arg : kernel.args) {
+      if (arg == kWorkspace) continue;
+      const ValueId v = memory(arg);
+      const ValueInfo& info = data_.values[static_cast<std::size_t>(v)];
+      if ((info.place != Place::Temp && info.place != Place::Output) || !named_.insert(v).second) continue;
+      any = true;
+      empty = empty && has_no_elements(info.type, env);
+    }
+    return any && empty;
+  }
+  void note(const Step& step) {
+    if (const auto* kernel = std::get_if<KernelStep>(&step.work))
+      for (const ValueId arg : kernel->args)
+        if (arg != kWorkspace) named_.insert(memory(arg));
+    if (const auto* copy = std::get_if<CopyStep>(&step.work)) named_.insert(memory(copy->to));
+  }
+
+ private:
+  ValueId memory(ValueId v) const {
+    while (data_.values[static_cast<std::size_t>(v)].place == Place::Alias)
+      v = data_.values[static_cast<std::size_t>(v)].index;
+    return v;
+  }
+  static bool has_no_elements(const Type& type, const DimEnv& env) {
+    std::vector<std::string> symbols;
+    for (const Dim& d : type.shape) d.symbols(symbols);
+    for (const std::string& s : symbols)
+      if (!env.contains(s)) return false;
+    return numel(eval(type.shape, env)) == 0;
+  }
+
+  const ExecutableData& data_;
+  std::set<ValueId> named_;
+};
+
 }  // namespace
 
 Binding bind_segment(const ExecutableData& data, int index, DimEnv env) {
@@ -46,17 +92,21 @@ Binding bind_segment(const ExecutableData& data, int index, DimEnv env) {
     }
   }
   b.steps.resize(static_cast<std::size_t>(segment.end - segment.begin));
+  Written written(data);
+  for (int i = 0; i < segment.begin; ++i) written.note(data.steps[static_cast<std::size_t>(i)]);
   for (int i = segment.begin; i < segment.end; ++i) {
     const Step& step = data.steps[static_cast<std::size_t>(i)];
     BoundStep& bound = b.steps[static_cast<std::size_t>(i - segment.begin)];
     try {
       const auto* kernel = std::get_if<KernelStep>(&step.work);
+      if (!kernel) written.note(step);
       if (!kernel) continue;
       bound.flops = estimate(step.info.flops, env);
       bound.bytes = estimate(step.info.bytes, env);
       bound.work_ns = work_ns(bound.flops, bound.bytes);
       bound.dims = eval(kernel->dims, env);
       bound.shape = kernel->kernel->shape(bound.dims);
+      if (written.is_empty(*kernel, env)) std::fill(bound.shape.grid.begin(), bound.shape.grid.end(), 0);
     } catch (const Error& e) {
       throw e.with_context(step.info.op, step.info.source);
     }

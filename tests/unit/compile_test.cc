@@ -127,5 +127,17 @@ TEST_P(Compiled, AGatherOfAStoredIndexInARow) {
 
 INSTANTIATE_TEST_SUITE_P(Targets, Compiled, testing::Values("cpu", "interpreter"));
 
+// 2^40 rows of nothing: no loop may go over them.
+TEST(Compile, RowsWithoutElementsTakeNoTime) {
+  constexpr std::int64_t kRows = std::int64_t{1} << 40;
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {Dim::symbol("N"), kRows});
+  const Value turned = g.op("transpose", {x}, {{"perm", std::vector<std::int64_t>{1, 0}}});
+  g.output("y", g.op("exp", {turned}));
+  const Executable e = compile(g, {});
+  const NamedTensors y = e.run({{"x", Tensor(DType::F32, {0, kRows})}});
+  EXPECT_EQ(y.at("y").dims(), (Dims{kRows, 0}));
+}
+
 }  // namespace
 }  // namespace deepseek
