@@ -17,6 +17,8 @@ namespace {
 using namespace deepseek;
 
 constexpr std::size_t kMaxNodes = 2048;  // once loops are unrolled
+constexpr std::int64_t kMaxSample = 1
+                                    << 20;  // elements of an input that a model asks for while it is imported
 
 // What the model gets for an input, or for an element of a sequence: sequences have two, each of a shape made up here.
 std::optional<Tensor> value_of(const std::vector<OnnxInput>& inputs, std::string_view name, unsigned seed) {
@@ -26,9 +28,9 @@ std::optional<Tensor> value_of(const std::vector<OnnxInput>& inputs, std::string
     if (input.kind == OnnxKind::Tensor || input.kind == OnnxKind::Optional) {
       if (input.name != name) continue;
       const bool declared = input.kind == OnnxKind::Tensor;
-      return fuzz::sample(input.type.dtype,
-                          declared ? eval(input.type.shape, fuzz::bind(input.type.shape, seed)) : made_up,
-                          seed);
+      const Dims dims = declared ? eval(input.type.shape, fuzz::bind(input.type.shape, seed)) : made_up;
+      if (numel(dims) > kMaxSample) return std::nullopt;
+      return fuzz::sample(input.type.dtype, dims, seed);
     }
     if (name == input.name + "[0]" || name == input.name + "[1]")
       return fuzz::sample(input.type.dtype, made_up, seed);
