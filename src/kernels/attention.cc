@@ -140,8 +140,8 @@ class AttentionLowering {
     valid_rows_ = whole ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(rows_) - var(first_row));
     std::vector<Stmt> task = {
         stmt(Let{first_row, whole ? loops::min(begin, Expr(rows_.value() - b_.mr)) : begin})};
-    const auto strip = [&](const char* name, const Expr& stride) {
-      const Buffer buffer = make_buffer(name, DType::F32, Space::Shared, stride * b_.mr);
+    const auto strip = [&](const char* name, const Expr& stride, DType type = DType::F32) {
+      const Buffer buffer = make_buffer(name, type, Space::Shared, stride * b_.mr);
       task.push_back(stmt(Alloc{buffer}));
       return buffer;
     };
@@ -156,7 +156,7 @@ class AttentionLowering {
     task.push_back(copy_queries(scope, queries, query_stride, var(batch.var), var(first_row)));
 
     const Expr stride = padded(length_);
-    const Buffer scores = strip("scores", stride);
+    const Buffer scores = strip("scores", stride, scores_.outputs[0].dtype());
     const std::int64_t lanes = target_.vector_bytes / 4, key_width = turns_ ? lanes : b_.nr;
     const auto scores_tile = [&](const Expr& panel, std::int64_t width, const Expr& columns) {
       Sums s = sums(width);
@@ -183,7 +183,7 @@ class AttentionLowering {
     const Buffer weights = strip("weights", stride);
     std::vector<std::pair<Value, Buffer>> of_rows;  // results that are one element per row
     for (const Value& v : reduced_.outputs)
-      if (!(v == weights_value())) of_rows.emplace_back(v, strip("of_row", 1));
+      if (!(v == weights_value())) of_rows.emplace_back(v, strip("of_row", 1, v.dtype()));
     {
       const Axis i = make_axis("i", valid_rows_);
       for (const Value& v : reduced_.inputs)

@@ -107,6 +107,19 @@ TEST_P(Attention, KeysThatLieTurned) {
   }
 }
 
+TEST_P(Attention, RowsInMorePrecision) {
+  Graph g;
+  GraphBuilder b(g);
+  const Value q = g.placeholder("q", DType::F32, {2, 5, 24}), k = g.placeholder("k", DType::F32, {2, 24, 45}),
+              v = g.placeholder("v", DType::F32, {2, 45, 30});
+  const Value weights = g.op("softmax", {b.cast(b.matmul(q, k), DType::F64)});
+  g.output("y", b.matmul(b.cast(weights, DType::F32), v));
+  const NamedTensors inputs = {{"q", testing::random_tensor({2, 5, 24}, 1)},
+                               {"k", testing::random_tensor({2, 24, 45}, 2)},
+                               {"v", testing::random_tensor({2, 45, 30}, 3)}};
+  testing::expect_like_reference(testing::compile_for(g, *target), g, inputs);
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Attention, ::testing::ValuesIn(testing::every_target()),
                          testing::target_name);
 
