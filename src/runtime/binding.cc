@@ -99,8 +99,10 @@ Binding bind_segment(const ExecutableData& data, int index, DimEnv env) {
     BoundStep& bound = b.steps[static_cast<std::size_t>(i - segment.begin)];
     try {
       const auto* kernel = std::get_if<KernelStep>(&step.work);
-      if (!kernel) written.note(step);
-      if (!kernel) continue;
+      if (!kernel) {
+        written.note(step);
+        continue;
+      }
       bound.flops = estimate(step.info.flops, env);
       bound.bytes = estimate(step.info.bytes, env);
       bound.work_ns = work_ns(bound.flops, bound.bytes);
