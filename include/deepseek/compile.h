@@ -24,7 +24,8 @@ struct CompileOptions {
   // where the target multiplies those faster, and sum in fp32. "int8": those with weights known before the run quantise
   // them by column, and what comes by row, and sum in integers; the others run as with "bf16". explain() says which do.
   // "int8_weights": matmuls alone keep weights by column in int8, widen them where they multiply, and sum in fp32: for
-  // few rows, where reading weights takes the time.
+  // few rows, where reading weights takes the time. "int4_weights": the same in int4, with a scale (bfloat16) per 32
+  // neighbours of a column.
   // What is not to be had is said in CompileReport::warnings and runs in fp32. "auto": the fastest of these whose
   // results on `samples` stay within `tolerance` of fp32's; explain() gives the figures.
   std::string precision = "fp32";

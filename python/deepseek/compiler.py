@@ -47,6 +47,7 @@ def compile(
     within `tolerance` of fp32's; explain() gives times and errors.
     "int8_weights": float32 matmuls keep weights known before the run in int8, by column, widen them where
     they multiply, and sum in float32: for few rows, where reading the weights takes the time.
+    "int4_weights": the same in int4, with a bfloat16 scale per 32 neighbours of a column.
     `samples`: inputs as runs will have them, each a mapping from names to arrays or the arrays in order.
     `tolerance`: the largest difference, relative to the largest element of each result.
     `tune`: how ways to compute the same thing are chosen: "off": by a model of the machine; "fast": close

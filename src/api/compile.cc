@@ -17,20 +17,25 @@ bool multiplies(const TargetInfo& target, DType operands) {
                      [operands](const TileShape& t) { return t.operands == operands; });
 }
 
-constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "int8_weights", "auto"};
+constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "int8_weights", "int4_weights", "auto"};
 // What "auto" chooses from.
 constexpr std::string_view kCandidates[] = {"fp32", "bf16", "int8"};
+
+int weight_bits(std::string_view precision) {
+  return precision == "int8_weights" ? 8 : precision == "int4_weights" ? 4 : 0;
+}
 
 bool has_precision(const TargetInfo& target, std::string_view name) {
   return name == "fp32" || (name == "bf16" && multiplies(target, DType::BF16)) ||
          (name == "int8" && multiplies(target, DType::U8)) ||
-         (name == "int8_weights" && multiplies(target, DType::F32) && !target.gpu_mapped);
+         (weight_bits(name) != 0 && multiplies(target, DType::F32) && !target.gpu_mapped);
 }
 
 void check_precision(const CompileOptions& options) {
   if (std::find(std::begin(kPrecisions), std::end(kPrecisions), options.precision) == std::end(kPrecisions))
     throw Error(Code::InvalidArgument, "compile", "",
-                "precision 'fp32', 'bf16', 'int8', 'int8_weights' or 'auto'", "'" + options.precision + "'");
+                "precision 'fp32', 'bf16', 'int8', 'int8_weights', 'int4_weights' or 'auto'",
+                "'" + options.precision + "'");
   if (options.precision != "auto") return;
   if (options.samples.empty())
     throw Error(Code::InvalidArgument, "compile", "",
@@ -52,7 +57,7 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
   std::vector<std::string> disabled = options.disable;
   if (!multiplies(target.info(), DType::U8)) disabled.emplace_back("byte_products");
   PassOptions passes{
-      .disabled = disabled, .quantise = precision == "int8", .narrow_weights = precision == "int8_weights"};
+      .disabled = disabled, .quantise = precision == "int8", .weight_bits = weight_bits(precision)};
   const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
     return lower(ready, target,
                  {.disabled = disabled,

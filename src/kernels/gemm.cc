@@ -11,6 +11,7 @@
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
 #include "kernels/gemm_blocking.h"
+#include "kernels/narrow_right.h"
 #include "kernels/panels.h"
 #include "kernels/register_tile.h"
 #include "kernels/windows.h"
@@ -37,22 +38,24 @@ class GemmLowering {
   GemmLowering(const Group& group, const TileShape& tile, const LoweringContext& context, bool windows)
       : g_(group),
         tile_(tile),
+        gpu_(context.target.gpu_mapped),
+        narrow_(narrow_right()),
         c_(contraction_of(*group.anchor)),
         m_(product_of(c_.m)),
         n_(product_of(c_.n)),
         k_(product_of(c_.k)),
-        padded_(tile.group == 1 ? k_ : ceildiv(k_, tile.k) * tile.k),
+        in_word_(narrow_ ? narrow_->in_word() : tile.group),
+        padded_(in_word_ == 1 ? k_ : ceildiv(k_, std::max(tile.k, in_word_)) * std::max(tile.k, in_word_)),
         batch_(product_of(c_.batch)),
         target_(context.target),
-        gpu_(context.target.gpu_mapped),
-        stored_(stored_right()),
+        stored_(narrow_ ? narrow_->stored : tile.right),
         windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
         b_(block_for(m_, run_, n_, k_, batch_, tile, context.target)) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
-    if (stored_ != tile_.right) return " with weights in " + std::string(name(stored_));
+    if (narrow_) return " with weights in " + std::string(name(stored_));
     return tile_.right == tile_.operands ? precision_note(asked, tile_.operands)
                                          : " in " + std::string(name(tile_.operands));
   }
@@ -79,7 +82,7 @@ class GemmLowering {
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
     const bool matrix_unit = tile_.k > tile_.group;
-    const double each = matrix_unit ? kMatrixUnit : 1.0 / static_cast<double>(tile_.group);
+    const double each = matrix_unit ? kMatrixUnit : bytes;
     return static_cast<double>(guess(batch_, 1)) * cost_of(result * each, columns * depth * bytes, target_);
   }
 
@@ -87,37 +90,47 @@ class GemmLowering {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{stored_, {batch_ * panels * padded_ * b_.nr}}};
-    result.calls = {
-        tile_.group == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_) : pack_groups(panels),
-        multiply(result.temps[0])};
+    result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
+                                  : pack_groups(panels)};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
-    result.calls[1].flops = batch_ * m_ * n_ * k_ * 2;
+    if (has_blocks()) {
+      for (Type& t : block_temps(*narrow_, c_, b_.nr)) result.temps.push_back(std::move(t));
+      result.calls.push_back(pack_blocks(g_, *narrow_, c_, b_.nr, 1));
+      result.calls.back().flops = numel(result.temps.back().shape);
+    }
+    result.calls.push_back(multiply(result.temps[0]));
+    result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
     result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
     return result;
   }
 
  private:
-  // A group of rows fills a word of 32 bits, which is what is stored.
+  // Neighbours in the depth fill a word of 32 bits, which is what is stored.
   Call pack_groups(const Dim& panels) {
     Assembly a(g_);
+    if (narrow_) bind_whole(a.scope(), *narrow_);
     const Axis batch = make_axis("b", expr_of(batch_)), panel = make_axis("panel", b_.panels),
-               group = make_axis("k", floordiv(expr_of(padded_), tile_.group)), lane = make_axis("j", b_.nr);
+               group = make_axis("k", floordiv(expr_of(padded_), in_word_)), lane = make_axis("j", b_.nr);
     const Expr column = var(panel.var) * b_.nr + var(lane.var);
     const bool all_columns = n_.is_static() && n_.value() % b_.nr == 0;
-    const DType element = tile_.group == 2 ? DType::U16 : DType::U8;
+    const std::int64_t width = bits(stored_);
+    const DType element = width == 16 ? DType::U16 : DType::U8;
     Expr word;
-    for (std::int64_t r = 0; r < tile_.group; ++r) {
-      const Expr row = var(group.var) * tile_.group + r;
+    for (std::int64_t r = 0; r < in_word_; ++r) {
+      const Expr row = var(group.var) * in_word_ + r;
       Expr valid = all_columns ? Expr() : column < expr_of(n_);
       if (!(padded_ == k_)) valid = valid ? valid && row < expr_of(k_) : row < expr_of(k_);
       const Expr value =
           c_.right(a.scope(), unflatten(var(batch.var), extents_of(c_.batch)),
                    unflatten(column, extents_of(c_.n)), unflatten(row, extents_of(c_.k)), valid);
-      const Expr part = make(Op::Shl, {cast(DType::U32, bitcast(element, cast(tile_.right, value))),
-                                       constant(DType::U32, r * bits(element))});
+      Expr bits_of =
+          width < 8 ? make(Op::And, {cast(element, value), constant(element, (std::int64_t{1} << width) - 1)})
+                    : bitcast(element, cast(stored_, value));
+      const Expr part =
+          make(Op::Shl, {cast(DType::U32, std::move(bits_of)), constant(DType::U32, r * width)});
       word = word ? make(Op::Or, {word, part}) : part;
     }
-    const Dim words = batch_ * panels * floordiv(padded_, tile_.group) * b_.nr;
+    const Dim words = batch_ * panels * floordiv(padded_, in_word_) * b_.nr;
     const Buffer out = a.temp(0, Type{DType::U32, {words}}, Access::Write);
     const Expr index =
         ((var(batch.var) * b_.panels + var(panel.var)) * group.extent + var(group.var)) * b_.nr +
@@ -129,12 +142,10 @@ class GemmLowering {
     return a.finish("pack_" + g_.name());
   }
 
-  // Floats that are whole numbers in bytes are packed as those, and widened when they are multiplied.
-  DType stored_right() const {
-    const Value w = g_.anchor->in(1);
-    const bool in_vectors = !gpu_ && tile_.group == 1 && tile_.operands_in == Space::Global;
-    const bool whole = w.node->op && w.node->op->name == "cast" && w.node->in(0).dtype() == DType::I8;
-    return in_vectors && whole && tile_.right == DType::F32 ? DType::I8 : tile_.right;
+  // Whole numbers are packed as those, and become floats when they are multiplied.
+  std::optional<NarrowRight> narrow_right() const {
+    const bool in_vectors = !gpu_ && tile_.k == 1 && tile_.operands_in == Space::Global;
+    return in_vectors && tile_.right == DType::F32 ? narrow_right_of(g_) : std::nullopt;
   }
 
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
@@ -281,17 +292,74 @@ class GemmLowering {
     if (!own.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(own))));
   }
 
-  // One tile of results: the depth loop and the epilogue.
-  Stmt tile(const Operand& left, const Operand& right, const Expr& first_row, const Expr& first_column,
-            const Expr& tile_index, const Epilogue& e, bool rows_first) {
-    const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
-    const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
-    const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
-    const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
+  Stmt prefetch_next(const Operand& right, const Expr& step, std::int64_t rows,
+                     const Expr& tile_index) const {
+    return prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
+                          floordiv(expr_of(padded_), rows), b_.nr * rows, step, tile_index);
+  }
 
-    const Tile c = std::make_shared<const TileNode>(TileNode{"c", tile_.accumulator, b_.mr, b_.nr});
-    const Tile x = std::make_shared<const TileNode>(TileNode{"a", tile_.operands, b_.mr, tile_.k});
-    const Tile y = std::make_shared<const TileNode>(TileNode{"b", tile_.right, tile_.k, b_.nr});
+  struct Tiles {
+    Tile c, x, y;  // c += x * y
+  };
+
+  bool has_blocks() const { return narrow_ && narrow_->has_blocks(); }
+  bool is_narrow(const Operand& right) const { return has_blocks() && right.buffer->dtype == stored_; }
+
+  // A panel of whole numbers in words, as tiles read it.
+  struct NarrowPanel {
+    const Operand& right;
+    Expr index;       // among all panels
+    Expr tile_index;  // of the row of tiles that reads it
+    Tile y;           // for a row of it
+  };
+  // Reads each of the rows from `first` on into y, and then runs `step` with the row's place in the depth.
+  Stmt over_rows(const NarrowPanel& p, const Expr& first, const Expr& rows,
+                 const std::function<Stmt(const Expr& k)>& step) const {
+    const std::int64_t in_word = narrow_->in_word();
+    const Axis word = make_axis("k", floordiv(rows, in_word)), place = make_axis("place", in_word);
+    const Expr k = first + var(word.var) * in_word;
+    const Stmt read = stmt(TileLoad{p.y, p.right.buffer, p.right.base + k * b_.nr + var(place.var),
+                                    p.right.stride, in_word, 1, b_.nr});
+    return loop(word, LoopKind::Serial,
+                block({prefetch_next(p.right, floordiv(k, in_word), in_word, p.tile_index),
+                       loop(place, LoopKind::Unrolled, block({read, step(k + var(place.var))}))}));
+  }
+  // The panel as floats, in `to`.
+  Stmt widened(Assembly& a, const NarrowPanel& p, const Buffer& to) const {
+    const Var i = loop_var("i", 1), j = loop_var("j", b_.nr), value = make_var("w", tile_.operands);
+    return block({stmt(TileAlloc{p.y}), over_rows(p, 0, expr_of(padded_), [&](const Expr& k) {
+                    const Stmt put = stmt(Store{to, k * b_.nr + var(j), var(value), {}});
+                    return block({apply_blocks(a, *narrow_, c_, b_.nr, 1, p.y, p.index, k),
+                                  stmt(TileStore{p.y, i, j, value, 1, b_.nr, put})});
+                  })});
+  }
+  // c += left * the panel. A single row's sums are scaled, block by block; of several rows, what they multiply is.
+  Stmt narrow_products(Assembly& a, const NarrowPanel& p, const Operand& left, const Tiles& t) const {
+    const auto add = [&](const Expr& k, const Tile& to) {
+      return block({stmt(TileLoad{t.x, left.buffer, left.base + k, left.stride, 1, b_.mr, 1}),
+                    stmt(TileMma{to, t.x, t.y})});
+    };
+    const std::int64_t rows = narrow_->block;
+    if (b_.mr > 1 || narrow_->zero || !k_.is_static() || k_.value() % rows != 0)
+      return over_rows(p, 0, expr_of(padded_), [&](const Expr& k) {
+        return block({apply_blocks(a, *narrow_, c_, b_.nr, 1, p.y, p.index, k), add(k, t.c)});
+      });
+    const Tile sums = std::make_shared<const TileNode>(TileNode{"sums", tile_.accumulator, 1, b_.nr}),
+               one = std::make_shared<const TileNode>(TileNode{"one", tile_.operands, 1, 1});
+    const Axis in_block = make_axis("block", k_.value() / rows);
+    const Expr first = var(in_block.var) * rows;
+    return block({stmt(TileAlloc{sums}), stmt(TileAlloc{one}),
+                  stmt(TileFill{one, constant(tile_.operands, 1.0)}),
+                  loop(in_block, LoopKind::Serial,
+                       block({stmt(TileFill{sums, zero(tile_.accumulator)}),
+                              over_rows(p, first, rows, [&](const Expr& k) { return add(k, sums); }),
+                              apply_blocks(a, *narrow_, c_, b_.nr, 1, sums, p.index, first),
+                              stmt(TileMma{t.c, one, sums})}))});
+  }
+
+  // c += left * right, the whole depth of both.
+  Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
+                const Expr& tile_index, const Epilogue& e, bool rows_first) {
     std::vector<Axis> steps;
     Expr k = 0, column = 0;  // the depth, and where it is in the left operand
     for (const Windows::Step& s : left.depth) {
@@ -312,8 +380,7 @@ class GemmLowering {
     std::vector<Stmt> before, body, waits;
     if (prefetches()) {
       const Expr step = floordiv(k, group);
-      body.push_back(prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
-                                    floordiv(expr_of(padded_), group), b_.nr * group, step, tile_index));
+      if (right.buffer->space == Space::Global) body.push_back(prefetch_next(right, step, group, tile_index));
       prefetch_lines(e, step, rows_first, before, body);
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
@@ -321,17 +388,34 @@ class GemmLowering {
     const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride, false, {}}, "b_pad",
                              tile_.k, b_.nr, depth, b_.nr, before, body, waits);
     body.insert(body.end(), waits.begin(), waits.end());
-    body.push_back(stmt(TileLoad{x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
-    body.push_back(stmt(TileLoad{y, r.buffer, r.base, r.stride * group, group, depth, b_.nr, group}));
-    body.push_back(stmt(TileMma{c, x, y}));
+    body.push_back(stmt(TileLoad{t.x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
+    body.push_back(stmt(TileLoad{t.y, r.buffer, r.base, r.stride * group, group, depth, b_.nr, group}));
+    body.push_back(stmt(TileMma{t.c, t.x, t.y}));
     Stmt multiply = block(std::move(body));
     for (std::size_t i = steps.size(); i-- > 0;)
       multiply = loop(steps[i], LoopKind::Serial, std::move(multiply));
-
-    before.insert(before.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
-                                 stmt(TileFill{c, zero(tile_.accumulator)}), multiply,
-                                 stmt(TileStore{c, e.i, e.j, e.value, rows, columns, e.stores})});
+    before.push_back(std::move(multiply));
     return block(std::move(before));
+  }
+
+  // One tile of results: products and the epilogue.
+  Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& panel, const Expr& first_row,
+            const Expr& first_column, const Expr& tile_index, const Epilogue& e, bool rows_first) {
+    const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
+    const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
+    const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
+    const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
+
+    const auto tile_of = [&](const char* name, DType t, std::int64_t height, std::int64_t width) {
+      return std::make_shared<const TileNode>(TileNode{name, t, height, width});
+    };
+    const Tiles t{tile_of("c", tile_.accumulator, b_.mr, b_.nr), tile_of("a", tile_.operands, b_.mr, tile_.k),
+                  tile_of("b", tile_.right, tile_.k, b_.nr)};
+    return block({stmt(TileAlloc{t.c}), stmt(TileAlloc{t.x}), stmt(TileAlloc{t.y}),
+                  stmt(TileFill{t.c, zero(tile_.accumulator)}),
+                  is_narrow(right) ? narrow_products(a, {right, panel, tile_index, t.y}, left, t)
+                                   : products(left, right, t, rows, tile_index, e, rows_first),
+                  stmt(TileStore{t.c, e.i, e.j, e.value, rows, columns, e.stores})});
   }
 
   // A row of the left operand through the prologue into `to`, at `position` on.
@@ -403,6 +487,14 @@ class GemmLowering {
     return {rows, t * (b_.mr * stride), stride, false, {}};
   }
 
+  // Whether a panel of whole numbers becomes floats before the tiles of a task read it: where those are several.
+  bool widens_panels() const {
+    constexpr std::int64_t kSeveral = 3;
+    return has_blocks() && padded_.is_static() &&
+           b_.tiles_per_block.int_value().value_or(kSeveral) >= kSeveral &&
+           padded_.value() * b_.nr * 4 <= target_.l2_bytes / 2;
+  }
+
   // Whether tiles go by row by row: where there is more to read and write beside the sums than weights to read, and the
   // task's panels stay in the second cache.
   bool goes_by_rows(const Epilogue& e) const {
@@ -439,16 +531,26 @@ class GemmLowering {
                         b_.nr,
                         false,
                         {}};
-    const Expr column = var(panel_index) * b_.nr;
+    const Expr column = var(panel_index) * b_.nr, among_all = var(batch.var) * b_.panels + var(panel_index);
     const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
-    const bool rows_first = goes_by_rows(e);
-    Stmt one = tile(left, right, var(first_row), column, var(t.var), e, rows_first);
+    const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
+    const Buffer wide = make_buffer("wide", tile_.right, Space::Shared, expr_of(padded_) * b_.nr);
+    Stmt one = tile(a, left, widens ? Operand{wide, 0, b_.nr, false, {}} : right, among_all, var(first_row),
+                    column, var(t.var), e, rows_first);
     const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
-    if (!(b_.panel_groups.int_value() == 1))
-      one = stmt(If{var(panel_index) < b_.panels, std::move(one), nullptr});
+    const auto if_there_is_one = [&](Stmt s) {
+      return b_.panel_groups.int_value() == 1 ? s
+                                              : stmt(If{var(panel_index) < b_.panels, std::move(s), nullptr});
+    };
+    one = if_there_is_one(std::move(one));
     const Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
-    const Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
+    Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
+    if (widens) {
+      task.push_back(stmt(Alloc{wide}));
+      const Tile row = std::make_shared<const TileNode>(TileNode{"b", tile_.right, 1, b_.nr});
+      panel_let = block({panel_let, if_there_is_one(widened(a, {right, among_all, 0, row}, wide))});
+    }
     // A panel stays in the first cache while the block's tiles go by, unless what is read beside it is better read row by
     // row; a GPU's threads each take a row of tiles.
     const LoopKind kind = gpu_ ? LoopKind::Thread : LoopKind::Serial;
@@ -464,12 +566,14 @@ class GemmLowering {
 
   const Group& g_;
   const TileShape& tile_;
+  bool gpu_;
+  std::optional<NarrowRight> narrow_;
   Contraction c_;
   Dim m_, n_, k_;
-  Dim padded_;  // k_ as the operands are packed
+  std::int64_t in_word_;  // neighbours in the depth of the right operand, packed beside each other
+  Dim padded_;            // k_ as the operands are packed
   Dim batch_;
   const TargetInfo& target_;
-  bool gpu_;
   DType stored_;  // of the right operand, packed
   std::optional<Windows> windows_;
   Dim run_;

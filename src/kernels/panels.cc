@@ -31,8 +31,9 @@ std::optional<RightInMemory> right_in_memory(Scope& scope, const Contraction& c,
 }
 
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
-                 const TargetInfo& target) {
+                 const TargetInfo& target, const std::optional<NarrowRight>& narrow) {
   Assembly a(group);
+  if (narrow) bind_whole(a.scope(), *narrow);
   const Dim n = product_of(c.n);
   const Expr panels = ceil_of(expr_of(n), nr), whole_depth = expr_of(product_of(c.k));
   const Axis batch = make_axis("b", expr_of(product_of(c.batch))), panel = make_axis("panel", panels);

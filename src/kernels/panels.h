@@ -5,6 +5,7 @@
 
 #include "kernels/contraction.h"
 #include "kernels/lowered.h"
+#include "kernels/narrow_right.h"
 
 namespace deepseek::kernels {
 
@@ -19,8 +20,8 @@ struct RightInMemory {
 std::optional<RightInMemory> right_in_memory(Scope& scope, const Contraction& c, const Expr& batch);
 
 Type panels_type(const Contraction& c, std::int64_t nr, DType stored);
-// Writes the panels of the group's contraction `c` to its temporary `temp`.
+// Writes the panels of the group's contraction `c` to its temporary `temp`; of whole numbers where it is `narrow`.
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
-                 const TargetInfo& target);
+                 const TargetInfo& target, const std::optional<NarrowRight>& narrow = {});
 
 }  // namespace deepseek::kernels

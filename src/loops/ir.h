@@ -251,8 +251,8 @@ struct TileFill {
   Expr value;
 };
 // tile[i][j] = buffer[base + (i/group)*row_stride + j*col_stride + i%group] for i < valid_rows, j < valid_cols, else 0:
-// `group` rows may lie interleaved, as matrix units that multiply pairs or quads want their right operand. A buffer of
-// int8 may fill a tile of float32.
+// `group` rows may lie interleaved, as matrix units that multiply pairs or quads want their right operand. A tile of
+// float32 may be filled from whole numbers of 8 or 4 bits.
 struct TileLoad {
   Tile tile;
   Buffer buffer;

@@ -383,9 +383,12 @@ class Verifier {
     collective("tile operation");
     declared(x.tile);
     declared(x.buffer);
-    const bool widens = x.tile->dtype == DType::F32 && x.buffer->dtype == DType::I8 && x.group == 1;
-    if (x.tile->dtype != x.buffer->dtype && !widens)
-      broken("a tile of " + text(x.buffer->dtype), x.tile->name + ": " + text(x.tile->dtype));
+    const DType from = x.buffer->dtype;
+    const bool bytes = from == DType::I8 || from == DType::U8,
+               nibbles = from == DType::I4 || from == DType::U4;
+    const bool widens = x.tile->dtype == DType::F32 && (bytes || nibbles) && x.group == 1;
+    if (x.tile->dtype != from && !widens)
+      broken("a tile of " + text(from), x.tile->name + ": " + text(x.tile->dtype));
     for (const Expr* e : {&x.base, &x.row_stride, &x.col_stride, &x.valid_rows, &x.valid_cols})
       index(*e, "load " + x.tile->name);
     if (x.group < 1 || x.tile->rows % x.group != 0)

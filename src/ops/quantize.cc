@@ -34,6 +34,10 @@ std::vector<Type> infer(const Node& n, DType result) {
   return {{result, n.in(0).shape()}};
 }
 
+// Where differences of two numbers of this type are exact.
+DType exact_type(DType t) { return bits(t) > 16 ? DType::I64 : DType::I32; }
+Expr real(const Expr& whole, const Expr& scale) { return loops::cast(scale.type(), whole) * scale; }
+
 }  // namespace
 
 void add_quantize_ops(OpTable& t) {
@@ -69,11 +73,43 @@ void add_quantize_ops(OpTable& t) {
         return infer(n, n.in(1).dtype());
       })
       .pointwise([](const Node& n, std::span<const Expr> in) {
-        const bool wide = bits(n.in(0).dtype()) > 16;
-        const DType exact = wide ? DType::I64 : DType::I32;
+        const DType exact = exact_type(n.in(0).dtype());
         Expr q = loops::cast(exact, in[0]);
         if (n.has(2)) q = q - loops::cast(exact, in[2]);
-        return loops::cast(in[1].type(), q) * in[1];
+        return real(q, in[1]);
+      });
+  t.add("dequantize_blocks")
+      .doc(
+          "(x - zero_point) * scale, in scale's dtype, where `block` neighbours along `axis` share a scale "
+          "and a "
+          "zero point (the last block may have fewer).")
+      .input_free("x", Accepts::Integer)
+      .input_free("scale", Accepts::Float)
+      .input_optional("zero_point", Accepts::Integer, true)
+      .attr("axis", AttrKind::Int, std::int64_t{-1}, "The axis that blocks divide.")
+      .attr("block", AttrKind::Int, "Elements of a block.")
+      .infer([](const Node& n) {
+        const std::int64_t block = integer(n, "block");
+        if (block < 1) bad_input(n, "a block of at least one element", std::to_string(block));
+        Shape blocks = n.in(0).shape();
+        Dim& d = blocks[static_cast<std::size_t>(normalize_axis(n, integer(n, "axis"), n.in(0).rank()))];
+        d = ceildiv(d, block);
+        for (int i = 1; i <= 2; ++i)
+          if (n.has(i) && !(n.in(i).shape() == blocks))
+            bad_input(n, "'" + n.op->inputs[static_cast<std::size_t>(i)].name + "' of " + str(blocks),
+                      str(n.in(i).type()));
+        if (n.has(2) && n.in(2).dtype() != n.in(0).dtype())
+          bad_input(n, "zero_point of " + std::string(name(n.in(0).dtype())), str(n.in(2).type()));
+        return std::vector<Type>{{n.in(1).dtype(), n.in(0).shape()}};
+      })
+      .indexed([](const Node& n, Elements& e, std::span<const Expr> coords) {
+        std::vector<Expr> of_block(coords.begin(), coords.end());
+        Expr& at = of_block[static_cast<std::size_t>(normalize_axis(n, integer(n, "axis"), n.in(0).rank()))];
+        at = floordiv(at, integer(n, "block"));
+        const DType exact = exact_type(n.in(0).dtype());
+        Expr q = loops::cast(exact, element(e, n, 0, coords));
+        if (n.has(2)) q = q - loops::cast(exact, element(e, n, 2, of_block));
+        return real(q, element(e, n, 1, of_block));
       });
 }
 

@@ -234,15 +234,6 @@ std::vector<Value> calibrated_product(Graph& graph, const Node& n, const Range& 
   return {g.op(n.op->name, {g.op("dequantize", {u, scale, zero}), weights_in_bytes(g, n)}, n.attrs)};
 }
 
-// Weights in bytes alone: what is summed are products with whole numbers, whose scales come after.
-std::vector<Value> bytes_of_weights(Graph& graph, const Node& n) {
-  if (is_op(n.in(1), "cast") || !takes_bytes(graph, n)) return {};
-  GraphBuilder g(graph);
-  const Value scale = scale_of(g, n.in(1), summed_axes(n));
-  const Value bytes = in_bytes(g, n.in(1), scale, 0, DType::I8);
-  return {g.mul(g.op("matmul", {n.in(0), g.cast(bytes, DType::F32)}, n.attrs), scale)};
-}
-
 Graph calibrated(const Graph& g, std::span<const Range> ranges) {
   std::size_t next = 0;
   const Rule rule{"quantise", {"matmul", "conv"}, [&](Graph& out, const Node& n) {
@@ -264,12 +255,6 @@ std::vector<Value> quantised_operands(Graph& g) {
   for (const Node* n : nodes)
     if (takes_bytes(g, *n)) result.push_back(n->in(0));
   return result;
-}
-
-Graph narrow_weights(const Graph& g, const PassOptions& options) {
-  if (!options.narrow_weights) return g.clone();
-  const Rule rule{"narrow_weights", {"matmul"}, bytes_of_weights};
-  return rewrite(g, {&rule, 1});
 }
 
 Graph byte_products(const Graph& g, const PassOptions& options) {

@@ -290,7 +290,7 @@ class GroupFormer {
   // A member that reduces by itself (a pooling window) is computed where it stands only.
   static bool has_window(const Group& g) {
     return std::any_of(g.members.begin(), g.members.end(), [](const Node* m) {
-      return m->op->indexed() != nullptr && !named(*m, {"gather", "pad"});
+      return m->op->indexed() != nullptr && !named(*m, {"gather", "pad", "dequantize_blocks"});
     });
   }
 
@@ -387,7 +387,10 @@ class GroupFormer {
         const Group& other = groups_[static_cast<std::size_t>(h)];
         if (other.kind != GroupKind::Map || other.members.size() > kPrologueOps || has_window(other))
           continue;
-        bool only = same_rate(anchor, h);
+        // Weights in few bits stay so: their blocks become floats where they are multiplied.
+        const bool in_blocks = std::any_of(other.members.begin(), other.members.end(),
+                                           [](const Node* m) { return named(*m, {"dequantize_blocks"}); });
+        bool only = in_blocks || same_rate(anchor, h);
         for (const Node* m : other.members) {
           only = only && !returned_.contains(m) && !is_costly(*m) && m->op->name != "copy";
           std::set<const Node*> used;

@@ -19,7 +19,7 @@ struct PassOptions {
   std::span<const std::string> disabled;  // names of passes and rules to leave out
   bool quantise = false;                  // fp32 contractions with weights, to bytes
   std::span<const Range> ranges = {};     // of what those multiply by weights; empty: found as it comes
-  bool narrow_weights = false;            // weights of fp32 products, to bytes; sums stay in fp32
+  int weight_bits = 0;                    // 8, 4: weights of fp32 products, to so many; sums stay in fp32
   bool allows(std::string_view name) const;
 };
 
@@ -28,7 +28,7 @@ Graph canonicalize(const Graph& g,
                    const PassOptions& options);  // one form for each thing; what lowering relies on
 Graph simplify(const Graph& g, const PassOptions& options);        // less work, same results
 Graph quantised(const Graph& g, const PassOptions& options);       // bytes stay bytes, and uint8
-Graph narrow_weights(const Graph& g, const PassOptions& options);  // what PassOptions::narrow_weights says
+Graph narrow_weights(const Graph& g, const PassOptions& options);  // what PassOptions::weight_bits says
 Graph byte_products(const Graph& g,
                     const PassOptions& options);  // contractions of dequantised bytes sum in integers
 Graph requantised(const Graph& g, const PassOptions& options);  // scales after products become one

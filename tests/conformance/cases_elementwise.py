@@ -410,3 +410,22 @@ def dequantize(d: Draw) -> Case:
 
     inputs = [x, scale] if zero is None else [x, scale, zero]
     return Case(inputs, {}, expect, symbolic=first_symbolic(x), differentiable=[])
+
+
+@case("dequantize_blocks")
+def dequantize_blocks(d: Draw) -> Case:
+    dtype = d.one(["int8", "uint8", "int32"])
+    x = d.integers(d.shape((1, 2, 3)), dtype, -200, 200)
+    axis, block = d.axis(x.ndim), d.integer(1, 5)
+    blocks = [-(-n // block) if i == axis % x.ndim else n for i, n in enumerate(x.shape)]
+    scale = d.integers(tuple(blocks), "int32", -9, 9).astype("float32") / 8
+    zero = d.integers(tuple(blocks), dtype, 0, 9) if d.flag() else None
+
+    def expect(t: torch.Tensor, s: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
+        def spread(part: torch.Tensor) -> torch.Tensor:
+            return part.repeat_interleave(block, axis).narrow(axis, 0, t.shape[axis])
+
+        return (t.double() - (0 if z is None else spread(z).double())) * spread(s)
+
+    inputs = [x, scale] if zero is None else [x, scale, zero]
+    return Case(inputs, {"axis": axis, "block": block}, expect, differentiable=[])

@@ -209,3 +209,39 @@ def test_static_quantiser(name: str, activations: str, tmp_path: Path) -> None:
     got, want = compiled.run(feed), theirs(path, feed)
     # A step that differs early goes on; what quantising itself costs is far more.
     assert zoo.relative_error(next(iter(got.values())), want) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("bits", "zeros"), [(4, "none"), (4, "packed"), (4, "float"), (8, "none"), (8, "packed")]
+)
+@pytest.mark.parametrize(("rows", "depth", "columns", "block"), [(1, 64, 48, 32), (5, 100, 33, 16), (3, 256, 128, 128)])
+def test_weights_in_blocks(bits: int, zeros: str, rows: int, depth: int, columns: int, block: int) -> None:
+    random = np.random.default_rng(depth)
+    blocks, most = -(-depth // block), 2**bits
+    packed = random.integers(0, 256, (columns, blocks, block * bits // 8)).astype("uint8")
+    numbers = {"b": packed, "s": random.uniform(0.01, 0.1, (columns, blocks)).astype("float32")}
+    if zeros == "packed":
+        numbers["z"] = random.integers(0, 256, (columns, -(-blocks * bits // 8))).astype("uint8")
+    elif zeros == "float":
+        numbers["z"] = random.uniform(0, most, (columns, blocks)).astype("float32")
+    x = random.normal(0, 1, (2, rows, depth)).astype("float32")
+    inputs = ["x", *numbers]
+    attributes = {"K": depth, "N": columns, "bits": bits, "block_size": block}
+    nbits = helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **attributes)
+    graph = helper.make_graph(
+        [nbits],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, rows, columns))],
+        [numpy_helper.from_array(value, name) for name, value in numbers.items()],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    compiled = ds.compile(model, target="cpu")
+    if zeros != "float":
+        kept = f"int{bits}" if zeros == "none" else f"uint{bits}"
+        assert f"with weights in {kept}" in compiled.explain()
+    y = compiled.run({"x": x})["y"]
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    wanted = session.run(None, {"x": x})[0]
+    assert np.abs(y - wanted).max() <= 1e-4 * np.abs(wanted).max()

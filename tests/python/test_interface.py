@@ -48,7 +48,7 @@ def test_a_lacking_target_is_an_error_when_strict() -> None:
 def test_precision() -> None:
     with pytest.warns(UserWarning, match="bf16.*fp32"):
         ds.compile(relu_graph(), precision="bf16", isa="avx2")
-    with pytest.raises(ds.Error, match="'int8_weights' or 'auto', got 'fp31'"):
+    with pytest.raises(ds.Error, match="'int4_weights' or 'auto', got 'fp31'"):
         ds.compile(relu_graph(), precision="fp31")
 
 

@@ -114,7 +114,7 @@ def test_auto_keeps_to_the_tolerance_and_says_what_it_saw() -> None:
         ),
         ({"precision": "int8", "samples": [{"z": rows(0)}]}, "samples of the inputs x"),
         ({"precision": "int8", "samples": [[rows(0), rows(0)]]}, "samples of the inputs x"),
-        ({"precision": "int4"}, "precision 'fp32', 'bf16', 'int8', 'int8_weights' or 'auto'"),
+        ({"precision": "int4"}, "precision 'fp32', 'bf16', 'int8', 'int8_weights', 'int4_weights' or 'auto'"),
     ],
 )
 def test_errors(options: dict[str, Any], expected: str) -> None:

@@ -1,10 +1,11 @@
-"""Weights in int8 alone: sums in float32, right to a step of each column's scale."""
+"""Weights alone in few bits: sums in float32, right to what weights were rounded to."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import deepseek as ds
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -21,18 +22,30 @@ def rounded(w: Any) -> Any:
     return np.rint(w / scale) * scale
 
 
+def rounded_blocks(w: Any) -> Any:
+    """Every 32 rows of a column share a scale that makes -8 of their largest magnitude."""
+    padded = np.pad(w, ((0, -len(w) % 32), (0, 0))).reshape(-1, 32, w.shape[1])
+    high, low = padded.max(axis=1, keepdims=True), padded.min(axis=1, keepdims=True)
+    scale = (np.where(high + low > 0, high, low) * np.float32(-1 / 8)).astype(ml_dtypes.bfloat16)
+    wide = scale.astype("float32")
+    whole = np.clip(np.rint(padded * (1 / wide)), -8, 7)
+    return (whole * wide).reshape(-1, w.shape[1])[: len(w)]
+
+
 @pytest.mark.parametrize("isa", ["", "avx2"])
 @pytest.mark.parametrize(("rows", "deep", "wide"), [(1, 33, 16), (1, 300, 517), (5, 64, 130), (64, 100, 100)])
 @pytest.mark.parametrize("symbolic", [False, True])
-def test_a_product(rows: int, deep: int, wide: int, symbolic: bool, isa: str) -> None:
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_product(rows: int, deep: int, wide: int, symbolic: bool, isa: str, bits: int) -> None:
     random = np.random.default_rng(deep)
     w = random.normal(0, 1, (deep, wide)).astype("float32")
     x = random.normal(0, 1, (rows, deep)).astype("float32")
     compiled = ds.compile(
-        product("rows" if symbolic else rows, w), target="cpu", isa=isa, precision="int8_weights"
+        product("rows" if symbolic else rows, w), target="cpu", isa=isa, precision=f"int{bits}_weights"
     )
-    assert "with weights in int8" in compiled.explain()
-    wanted = np.maximum(x.astype("float64") @ rounded(w.astype("float64")), 0)
+    assert f"with weights in int{bits}" in compiled.explain()
+    kept = rounded(w.astype("float64")) if bits == 8 else rounded_blocks(w)
+    wanted = np.maximum(x.astype("float64") @ kept, 0)
     assert np.abs(compiled(x) - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 

@@ -127,5 +127,43 @@ TEST_P(LlvmTile, PairsAndQuadsOfNeighboursMultiply) {
   }
 }
 
+// A word holds eight rows of a column, low bits first.
+TEST_P(LlvmTile, NibblesBecomeFloats) {
+  using namespace loops;
+  constexpr std::int64_t kRows = 16;
+  const std::int64_t columns = 2 * cpu_isa(GetParam()).machine.lanes;
+  std::mt19937 random(7);
+  std::uniform_int_distribution<int> any(0, 255);
+  std::vector<std::uint8_t> nibbles(static_cast<std::size_t>(kRows * columns / 2));
+  for (std::uint8_t& x : nibbles) x = static_cast<std::uint8_t>(any(random));
+  for (const DType type : {DType::I4, DType::U4}) {
+    const Buffer from = make_buffer("from", type, Space::Global, kRows * columns),
+                 to = make_buffer("to", DType::F32, Space::Global, kRows * columns);
+    const Tile t = std::make_shared<const TileNode>(TileNode{"t", DType::F32, 1, columns});
+    const Var k = loop_var("k", kRows), i = loop_var("i", 1), j = loop_var("j", columns),
+              x = make_var("x", DType::F32);
+    const Expr first = floordiv(var(k), 8) * (columns * 8) + mod(var(k), 8);
+    const Stmt row = block(
+        {stmt(TileAlloc{t}), stmt(TileLoad{t, from, first, 1, 8, 1, columns}),
+         stmt(TileStore{t, i, j, x, 1, columns, stmt(Store{to, var(k) * columns + var(j), var(x), {}})})});
+    const Program p{"widen",
+                    {{from, Access::Read}, {to, Access::Write}},
+                    {},
+                    {},
+                    stmt(For{k, kRows, LoopKind::Serial, row})};
+    const auto kernel = target_->compile({&p, 1})[0];
+    const std::vector<float> nothing(static_cast<std::size_t>(kRows * columns));
+    const auto got = run_kernel(*kernel, p, {bytes_of(nibbles), bytes_of(nothing)}, {}, Guard::End, 1).values<float>(1);
+    for (std::int64_t r = 0; r < kRows; ++r)
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const int byte = nibbles[static_cast<std::size_t>((r / 8 * columns + c) * 4 + r % 8 / 2)];
+        const int nibble = r % 2 == 0 ? byte & 15 : byte >> 4;
+        EXPECT_EQ(got[static_cast<std::size_t>(r * columns + c)],
+                  static_cast<float>(type == DType::I4 && nibble > 7 ? nibble - 16 : nibble))
+            << r << ", " << c;
+      }
+  }
+}
+
 }  // namespace
 }  // namespace deepseek

@@ -88,6 +88,11 @@ void dequantize_linear(Context& c) {
   const DType t =
       c.attr("output_dtype", 0) != 0 ? c.attr_dtype("output_dtype", scale.dtype()) : scale.dtype();
   const DType wide = t == DType::F64 ? DType::F64 : DType::F32;
+  const std::int64_t block = c.attr("block_size", 0);
+  if (block > 0 && wide == DType::F32 && is_integer(x.dtype()) && scale.rank() == x.rank())
+    return c.out(e.cast(e.op("dequantize_blocks", {x, e.cast(scale, wide), c.has(2) ? c.in(2) : Value()},
+                             {{"axis", std::int64_t{c.axis(c.attr("axis", 1), x.rank())}}, {"block", block}}),
+                        t));
   if (wide == DType::F32 && is_integer(x.dtype()))
     return c.out(e.cast(e.op("dequantize", {x, e.cast(spread(c, scale, x), wide),
                                             c.has(2) ? spread(c, c.in(2), x) : Value()}),
@@ -163,6 +168,69 @@ void conv_integer(Context& c) {
   c.out(convolve(c, centred(c, c.in(0), 2, 1), centred(c, c.in(1), 3, 0), {}));
 }
 
+// Whole numbers of `bits` in bytes, low bits first, along the last axis: [..., n] of them.
+Value unpacked(Context& c, Value bytes, std::int64_t bits, const Dim& n) {
+  Emit& e = c.e;
+  if (bytes.dtype() != DType::U8) c.bad("numbers packed in uint8", str(bytes.type()));
+  const std::int64_t each = 8 / bits;
+  Shape shape = bytes.shape();
+  const int last = bytes.rank() - 1;
+  if (each > 1) {
+    const Value shifts =
+        e.cast(e.mul(e.iota({Dim(each)}, DType::I64, 0), static_cast<double>(bits)), DType::U8);
+    const Value parts = e.op("shift_right", {e.unsqueeze(bytes, last + 1), shifts});
+    shape.back() = shape.back() * Dim(each);
+    bytes = e.reshape(e.op("bit_and", {parts, e.like(static_cast<double>((1 << bits) - 1), parts)}), shape);
+    bytes = e.cast(bytes, bits == 4 ? DType::U4 : DType::U2);
+  }
+  return n == shape.back() ? bytes : e.slice_axis(bytes, last, 0, n);
+}
+
+// ONNX Runtime's product with weights in 2, 4 or 8 bits: [N, blocks, bytes of a block], scales [N, blocks].
+void matmul_nbits(Context& c) {
+  Emit& e = c.e;
+  const std::int64_t depth = c.need_attr("K"), columns = c.need_attr("N"), bits = c.attr("bits", 4),
+                     block = c.need_attr("block_size");
+  if (bits != 2 && bits != 4 && bits != 8) c.unsupported("2, 4 or 8 bits", std::to_string(bits));
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  if (depth < 1 || depth > kMost || columns < 1 || columns > kMost || block < 16 || block > kMost ||
+      block % 8 != 0)
+    c.bad("K and N of at least 1, a block_size of at least 16, whole bytes",
+          std::to_string(depth) + ", " + std::to_string(columns) + ", " + std::to_string(block));
+  if (c.has(4)) c.unsupported("rows in their order", "g_idx");
+  const std::int64_t blocks = (depth + block - 1) / block;
+  const Value packed = c.in(1), x = c.in(0);
+  const Shape wanted = {columns, blocks, block * bits / 8};
+  if (!(numel(packed.shape()) == numel(wanted)) || packed.dtype() != DType::U8)
+    c.bad("B of uint8" + str(wanted), str(packed.type()));
+  const auto turned = [&](Value v) { return e.transpose(v, {1, 0}); };
+  const auto of_blocks = [&](Value v) { return turned(e.reshape(v, {columns, blocks})); };
+  const Value whole =
+      turned(unpacked(c, e.reshape(packed, {columns, blocks * block * bits / 8}), bits, depth));
+  const Value scale = of_blocks(e.cast(c.in(2), DType::F32));
+  const Attrs attrs = {{"axis", std::int64_t{0}}, {"block", block}};
+  Value w;
+  if (c.has(3) && is_float(c.dtype(3))) {
+    const Value one = e.op("dequantize_blocks", {whole, e.full_like(scale, 1)}, attrs);
+    const Value zeros = e.full(whole.shape(), 1, DType::I8);
+    const Value spread_zero =
+        e.op("dequantize_blocks", {zeros, of_blocks(e.cast(c.in(3), DType::F32))}, attrs);
+    w = e.mul(e.sub(one, spread_zero), e.op("dequantize_blocks", {zeros, scale}, attrs));
+  } else if (c.has(3)) {
+    const std::int64_t row = (blocks * bits + 7) / 8;
+    const Value zero = turned(unpacked(c, e.reshape(c.in(3), {columns, row}), bits, blocks));
+    w = e.op("dequantize_blocks", {whole, scale, zero}, attrs);
+  } else {
+    const DType centred_type = bits == 8 ? DType::I8 : bits == 4 ? DType::I4 : DType::I2;
+    const double middle = 1 << (bits - 1);
+    const Value shifted = e.cast(e.sub(e.cast(whole, DType::I32), middle), centred_type);
+    w = e.op("dequantize_blocks", {shifted, scale}, attrs);
+  }
+  Value y = e.matmul(e.cast(x, DType::F32), w);
+  if (c.has(5)) y = e.add(y, e.cast(c.in(5), DType::F32));
+  c.out(e.cast(y, x.dtype()));
+}
+
 }  // namespace
 
 void add_quantize(Translators& t) {
@@ -173,6 +241,7 @@ void add_quantize(Translators& t) {
   t.add("QLinearConv", qlinear_conv);
   t.add("MatMulInteger", matmul_integer);
   t.add("ConvInteger", conv_integer);
+  t.add("com.microsoft:MatMulNBits", matmul_nbits);
 }
 
 }  // namespace deepseek::onnx_import

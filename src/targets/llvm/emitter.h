@@ -171,6 +171,7 @@ class Emitter {
   void emit_tile_mma(const loops::TileMma& s);
   void emit_tile_map(const loops::TileMap& s);
   void emit_tile_store(const loops::TileStore& s);
+  void load_nibbles(const loops::TileLoad& s, TileState& t, const Memory& m);
   bool load_turned(TileState& t, const TileState::Pending& p);
   void load_tile_elements(TileState& t);
   void settle_tiles();  // loads that were put off happen now

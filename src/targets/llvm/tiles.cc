@@ -58,8 +58,8 @@ void Emitter::emit_tile_load(const loops::TileLoad& s) {
   if (in_amx(s.tile)) return load_amx(s);
   TileState& t = tile(s.tile);
   const Memory m = memory(s.buffer);
-  if (m.packed) unsupported("a tile of " + std::string(name(m.dtype)));
-  const bool widens = t.node->dtype == DType::F32 && m.dtype == DType::I8;
+  if (m.packed) return load_nibbles(s, t, m);
+  const bool widens = t.node->dtype == DType::F32 && (m.dtype == DType::I8 || m.dtype == DType::U8);
   if (t.node->dtype != m.dtype && !widens) unsupported("a tile load that converts");
   t.pending = TileState::Pending{address(m, emit_scalar(s.base)),
                                  emit_scalar(s.row_stride),
@@ -69,6 +69,41 @@ void Emitter::emit_tile_load(const loops::TileLoad& s) {
                                  m.dtype,
                                  s.group};
   if (t.node->cols > kMaxPendingCols && !feeds_dot(t)) load_tile_elements(t);
+}
+
+// A column's neighbours of 4 bits share a word: a row is one of its eight places.
+void Emitter::load_nibbles(const loops::TileLoad& s, TileState& t, const Memory& m) {
+  constexpr std::uint32_t kWidth = 4, kPlaces = 8, kWhole = 1U << 23, kFloats = 0x4B000000;
+  const std::uint32_t half = m.dtype == DType::I4 ? kPlaces : 0;
+  const bool whole = constant_at_least(emit_scalar(s.valid_rows), t.node->rows) &&
+                     constant_at_least(emit_scalar(s.valid_cols), t.node->cols);
+  if (!whole || t.node->dtype != DType::F32 || bits(m.dtype) != kWidth ||
+      !is_constant(emit_scalar(s.col_stride), kPlaces))
+    unsupported("a tile of " + std::string(name(m.dtype)) + " whose columns are no words");
+  t.pending.reset();
+  const Val base = emit(s.base);
+  const auto [modulus, residue] = base.known.modulo(kPlaces);
+  const bool known = modulus == kPlaces && t.node->rows == 1;  // the same place in each word
+  llvm::Value* stride = emit_scalar(s.row_stride);
+  with_lanes(t.width, [&] {
+    llvm::Type *word = b_.getInt32Ty(), *words = vector_type(word), *floats = vector_type(b_.getFloatTy());
+    for (std::int64_t i = 0; i < t.node->rows; ++i) {
+      llvm::Value* first = b_.CreateAdd(base.v, b_.CreateMul(stride, i64(i)));
+      llvm::Value* at = known ? i64(residue) : b_.CreateAnd(first, kPlaces - 1);
+      llvm::Value* place = b_.CreateMul(b_.CreateTrunc(at, word), b_.getInt32(kWidth));
+      llvm::Value* row =
+          b_.CreateGEP(word, m.base, b_.CreateAShr(b_.CreateSub(first, at), std::countr_zero(kPlaces)));
+      for (std::int64_t j = 0; j < t.per_row(); ++j) {
+        llvm::Value* x =
+            b_.CreateAlignedLoad(words, b_.CreateGEP(word, row, i64(j * t.width)), llvm::Align(1));
+        // 2^23 + n is a float whose last bits are n: no conversion. Of signed ones n + 8.
+        x = b_.CreateAnd(b_.CreateLShr(x, vec({place})), (1U << kWidth) - 1);
+        x = b_.CreateXor(x, ConstantInt::get(words, kFloats | half));
+        x = b_.CreateFSub(b_.CreateBitCast(x, floats), llvm::ConstantFP::get(floats, kWhole + half));
+        b_.CreateStore(x, t.slots[t.slot(i, j)]);
+      }
+    }
+  });
 }
 
 void Emitter::settle_tiles() {
