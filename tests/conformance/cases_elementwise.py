@@ -428,4 +428,6 @@ def dequantize_blocks(d: Draw) -> Case:
         return (t.double() - (0 if z is None else spread(z).double())) * spread(s)
 
     inputs = [x, scale] if zero is None else [x, scale, zero]
-    return Case(inputs, {"axis": axis, "block": block}, expect, differentiable=[])
+    other = 0 if axis % x.ndim != 0 else x.ndim - 1  # a dim that blocks do not divide
+    symbolic = [(i, other) for i in range(len(inputs))] if x.ndim > 1 else []
+    return Case(inputs, {"axis": axis, "block": block}, expect, symbolic=symbolic, differentiable=[])

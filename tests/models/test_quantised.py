@@ -214,7 +214,9 @@ def test_static_quantiser(name: str, activations: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bits", "zeros"), [(4, "none"), (4, "packed"), (4, "float"), (8, "none"), (8, "packed")]
 )
-@pytest.mark.parametrize(("rows", "depth", "columns", "block"), [(1, 64, 48, 32), (5, 100, 33, 16), (3, 256, 128, 128)])
+@pytest.mark.parametrize(
+    ("rows", "depth", "columns", "block"), [(1, 64, 48, 32), (5, 100, 33, 16), (3, 256, 128, 128)]
+)
 def test_weights_in_blocks(bits: int, zeros: str, rows: int, depth: int, columns: int, block: int) -> None:
     random = np.random.default_rng(depth)
     blocks, most = -(-depth // block), 2**bits

@@ -153,7 +153,8 @@ TEST_P(LlvmTile, NibblesBecomeFloats) {
                     stmt(For{k, kRows, LoopKind::Serial, row})};
     const auto kernel = target_->compile({&p, 1})[0];
     const std::vector<float> nothing(static_cast<std::size_t>(kRows * columns));
-    const auto got = run_kernel(*kernel, p, {bytes_of(nibbles), bytes_of(nothing)}, {}, Guard::End, 1).values<float>(1);
+    const auto got =
+        run_kernel(*kernel, p, {bytes_of(nibbles), bytes_of(nothing)}, {}, Guard::End, 1).values<float>(1);
     for (std::int64_t r = 0; r < kRows; ++r)
       for (std::int64_t c = 0; c < columns; ++c) {
         const int byte = nibbles[static_cast<std::size_t>((r / 8 * columns + c) * 4 + r % 8 / 2)];
