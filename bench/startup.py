@@ -3,7 +3,8 @@
     ./dev bench-startup [--models resnet50 ...] [--threads 2] [--repeats 10]
 
 Every figure is of a fresh process, the model's file in the page cache. Of compiling, medians and the worst
-of all repeats. Memory: what is resident after ten runs less what was after importing, beside ONNX Runtime.
+of all repeats. Memory: what is resident after ten runs less what was after importing, beside ONNX Runtime,
+OpenVINO and PyTorch eager (with the model, which in its case no file holds).
 A virtual machine may be slow to give memory that it has not used for a while: `memory` is the time to touch
 as much of it as the model holds.
 """
@@ -27,7 +28,7 @@ from typing import Any
 from turns import machine, prepare
 
 WORKER = Path(__file__)
-ROW = "{:16} {:>12} {:>12} {:>12} {:>12} {:>6} {:>6} {:>6} {:>8}"
+ROW = "{:16} {:>12} {:>12} {:>12} {:>12} {:>6} {:>6} {:>6} {:>8} {:>6} {:>8}"
 IMPORTS = {"numpy": "import numpy", "deepseek": "import numpy, deepseek"}
 
 
@@ -95,11 +96,42 @@ def job_onnxruntime(path: str, threads: str) -> dict[str, float]:
     return {"mb": resident_mb() - before}
 
 
+def job_openvino(path: str, threads: str) -> dict[str, float]:
+    import numpy as np
+    import openvino
+
+    core = openvino.Core()
+    before = resident_mb()
+    settings = {"INFERENCE_NUM_THREADS": int(threads), "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(path, "CPU", settings).create_infer_request()
+    inputs = request.model_inputs
+    feed = {port.any_name: np.ones(tuple(port.shape), port.element_type.to_dtype()) for port in inputs}
+    for _ in range(10):
+        request.infer(feed)
+    return {"mb": resident_mb() - before}
+
+
+def job_eager(name: str, threads: str) -> dict[str, float]:
+    import torch
+    import zoo
+
+    zoo.torchvision(), zoo.transformers()
+    torch.set_num_threads(int(threads))
+    before = resident_mb()
+    model, inputs = zoo.BENCH[name].make()
+    with torch.inference_mode():
+        for _ in range(10):
+            model(*inputs)
+    return {"mb": resident_mb() - before}
+
+
 JOBS = {
     "compile": job_compile,
     "touch": job_touch,
     "deepseek": job_deepseek,
     "onnxruntime": job_onnxruntime,
+    "openvino": job_openvino,
+    "eager": job_eager,
 }
 
 
@@ -145,11 +177,12 @@ def model(name: str, path: str, threads: str, repeats: int) -> None:
             fresh("compile", path, threads, "fast", DEEPSEEK_CACHE_DIR=cache)["ms"] for _ in range(repeats)
         ]
         ours = fresh("deepseek", path, threads, DEEPSEEK_CACHE_DIR=cache)["mb"]
-    peer = fresh("onnxruntime", path, threads)["mb"]
+    peers = [fresh("onnxruntime", path, threads)["mb"], fresh("openvino", path, threads)["mb"]]
+    peers.append(fresh("eager", name, threads)["mb"])
     touch = [fresh("touch", str(ours))["ms"] for _ in range(repeats)]
     figures = [summary(taken) for taken in (cold["off"], cold["fast"], again, touch)]
-    memory = [f"{mb:.0f}" for mb in (ours_cold, ours, peer)]
-    print(ROW.format(name, *figures, *memory, f"{max(ours, ours_cold) / peer:.2f}"), flush=True)
+    memory = [f"{mb:.0f}" for mb in (ours_cold, ours, *peers)]
+    print(ROW.format(name, *figures, *memory, f"{max(ours, ours_cold) / min(peers):.2f}"), flush=True)
 
 
 def main() -> None:
@@ -170,7 +203,19 @@ def main() -> None:
     imports(2 * args.repeats)
     print("Compiling, ms, median (worst); resident memory, MB")
     print(
-        ROW.format("", "tune=off", "tune=fast", "from cache", "memory", "cold", "cached", "ORT", "ours/ORT")
+        ROW.format(
+            "",
+            "tune=off",
+            "tune=fast",
+            "from cache",
+            "memory",
+            "cold",
+            "cached",
+            "ORT",
+            "OpenVINO",
+            "eager",
+            "leanest",
+        )
     )
     warnings.filterwarnings("ignore")
     import zoo
