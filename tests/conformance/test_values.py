@@ -33,15 +33,16 @@ def test_values(op: str, target: str) -> None:
 WITHOUT_INPUTS = {"full", "iota", "dim_value"}
 
 
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
 @pytest.mark.parametrize("op", sorted(set(CASES) - WITHOUT_INPUTS))
-def test_symbolic(op: str) -> None:
+def test_symbolic(op: str, target: str) -> None:
     """The same with a dim that is known when running only."""
 
-    @drawn(EXAMPLES["interpreter"])
+    @drawn(EXAMPLES[target])
     def example(data: st.DataObject) -> None:
         case = CASES[op](Draw(data, op))
         assume(case.symbolic)
-        check(op, case, "interpreter", symbolic=True)
+        check(op, case, target, symbolic=True)
 
     example()
 

@@ -55,3 +55,23 @@ def test_what_is_not_known_before_stays_as_it_is() -> None:
     graph.output("y", graph.matmul(x, graph.placeholder("w", shape=[40, 32], dtype="float32")))
     compiled = ds.compile(graph, target="cpu", precision="int8_weights")
     assert "int8" not in compiled.explain()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int4", "uint4"])
+@pytest.mark.parametrize("depth", [31, 64, "k"])
+def test_blocks_of_whole_numbers(dtype: str, depth: int | str) -> None:
+    random = np.random.default_rng(3)
+    rows = 31 if depth == "k" else depth
+    w = random.integers(0, 8, (rows, 18)).astype(getattr(ml_dtypes, dtype, dtype))
+    blocks = -(-rows // 16)
+    scale = random.uniform(0.1, 1, (blocks, 18)).astype("float32")
+    zero = random.integers(0, 8, (blocks, 18)).astype(w.dtype)
+    graph = ds.Graph()
+    x = graph.placeholder("x", shape=[depth], dtype="float32")
+    parts = [graph.constant(part) for part in (w, scale, zero)]
+    graph.output("y", graph.matmul(x, graph.op("dequantize_blocks", parts, {"axis": 0, "block": 16})))
+    given = random.normal(0, 1, rows).astype("float32")
+    spread = [np.repeat(part.astype("float64"), 16, axis=0)[:rows] for part in (scale, zero)]
+    wanted = given @ ((w.astype("float64") - spread[1]) * spread[0])
+    got = ds.compile(graph, target="cpu")(given)
+    assert np.abs(got - wanted).max() <= 1e-5 * np.abs(wanted).max()

@@ -162,22 +162,22 @@ void Emitter::loop(llvm::Value* begin, llvm::Value* end, std::int64_t step, bool
     auto& context = module_.getContext();
     BasicBlock* before = b_.GetInsertBlock();
     auto* header = BasicBlock::Create(context, "loop", frame_.function);
+    auto* latch = BasicBlock::Create(context, "next", frame_.function);
     auto* after = BasicBlock::Create(context, "done", frame_.function);
     b_.CreateBr(header);
-    b_.SetInsertPoint(header);
-    llvm::PHINode* i = b_.CreatePHI(b_.getInt64Ty(), 2);
-    // The next value is there before the body is emitted: the builder simplifies, and would take a phi with one
-    // value for a constant.
-    auto* next = llvm::BinaryOperator::CreateNSWAdd(i, i64(step), "", header);
+    // The way back is there before the body is emitted: the builder simplifies, looks at both values of the phi and at
+    // the ends of the blocks that they come from.
+    auto* i = llvm::PHINode::Create(b_.getInt64Ty(), 2, "", header);
+    b_.SetInsertPoint(latch);
+    llvm::Value* next = llvm::BinaryOperator::CreateNSWAdd(i, i64(step), "", latch);
+    b_.CreateCondBr(b_.CreateICmpSLT(next, end), header, after);
     i->addIncoming(begin, before);
-    i->addIncoming(next, header);
+    i->addIncoming(next, latch);
+    b_.SetInsertPoint(header);
     memo_.clear();
     body(i);
     memo_.clear();
-    BasicBlock* latch = b_.GetInsertBlock();
-    i->setIncomingBlock(1, latch);
-    next->moveBefore(*latch, latch->end());
-    b_.CreateCondBr(b_.CreateICmpSLT(next, end), header, after);
+    b_.CreateBr(latch);
     b_.SetInsertPoint(after);
   };
   if (entered) return iterate();
