@@ -208,5 +208,19 @@ TEST(OnnxNumbersOfSlices, FarStepsAreFolded) {
   EXPECT_EQ(str(m.import().outputs().at(0).value.shape()), "[1, 5]");
 }
 
+// Nothing, taken backwards, is nothing (found by fuzzing).
+TEST(OnnxNumbersOfSlices, NothingIsFoldedBackwards) {
+  for (const std::int64_t by : {-1, -2}) {
+    OnnxModel m;
+    m.input("x", {"5"}).input("scalar", {}).output("y");
+    m.add("Shape", {"scalar"}, {"none"});
+    m.ints("from", {-1}).ints("to", {kLeast}).ints("axes", {0}).ints("by", {by}).ints("rest", {5, 1});
+    m.add("Slice", {"none", "from", "to", "axes", "by"}, {"nothing"});
+    set_int(m.add("Concat", {"nothing", "rest"}, {"all"}), "axis", 0);
+    m.add("Reshape", {"x", "all"}, {"y"});
+    EXPECT_EQ(str(m.import().outputs().at(0).value.shape()), "[5, 1]") << by;
+  }
+}
+
 }  // namespace
 }  // namespace deepseek

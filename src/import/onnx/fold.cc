@@ -258,7 +258,9 @@ Result slice(Context& c) {
   const std::int64_t step = std::clamp(given, -kMaxDim, kMaxDim);  // as good as farther ones
   const std::int64_t n = x.dims[0], low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
   const auto place = [&](std::int64_t v) { return std::clamp(v < 0 ? v + n : v, low, high); };
-  const std::int64_t start = std::clamp<std::int64_t>(starts[0] < 0 ? starts[0] + n : starts[0], 0, high);
+  // Of nothing, backwards, there is no first element: -1.
+  const std::int64_t first = std::min<std::int64_t>(0, high),
+                     start = std::clamp(starts[0] < 0 ? starts[0] + n : starts[0], first, high);
   const std::int64_t end = place(ends[0]);
   const std::int64_t size = step > 0 ? (end - start + step - 1) / step : (start - end - step - 1) / -step;
   return rearranged(x, {std::max<std::int64_t>(size, 0)}, [&](std::int64_t i) { return start + i * step; });
