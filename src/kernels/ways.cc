@@ -23,6 +23,12 @@ constexpr Way kWays[] = {
     {"program", lower_program, true},
 };
 
+// Of nothing there is no fast way: the definition's loops do not run.
+bool is_empty(const Group& group) {
+  return std::all_of(group.outputs.begin(), group.outputs.end(),
+                     [](const Value& v) { return numel(v.shape()) == Dim(0); });
+}
+
 }  // namespace
 
 std::span<const Way> ways() { return kWays; }
@@ -39,6 +45,7 @@ bool LoweringContext::allows(std::string_view way) const {
 
 std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& context) {
   std::vector<PricedWay> result;
+  if (is_empty(group)) return result;
   for (const Way& way : kWays)
     if (way.price && context.allows(way.name))
       if (const auto cost = way.price(group, context)) result.push_back({&way, *cost});
@@ -54,7 +61,7 @@ Lowered lower_group(const Group& group, const LoweringContext& context, const Wa
     if (const auto priced = priced_ways(group, context); !priced.empty()) way = priced.front().way;
   if (way) lowered = way->lower(group, context);
   for (const Way& other : kWays)
-    if (!lowered && !other.price && (other.required || context.allows(other.name)))
+    if (!lowered && !other.price && (other.required || (!is_empty(group) && context.allows(other.name))))
       lowered = other.lower(group, context);
   if (!lowered) {
     const Node& n = *group.anchor;

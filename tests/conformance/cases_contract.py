@@ -105,11 +105,28 @@ def shuffled(d: Draw, letters: str, count: int) -> str:
     return "".join(plain[i] for i in d.permutation(len(plain)))
 
 
+PLACES = ("pad_low", "pad_high", "input_dilation", "kernel_dilation", "strides")
+
+
+def positions(size: int, low: int, high: int, gap: int, dilation: int, stride: int, taps: int) -> int:
+    """Of a window along a dim."""
+    space = ((size - 1) * gap + 1 if size > 0 else 0) + low + high
+    reach = (taps - 1) * dilation + 1
+    return max(space - reach + stride, 0) // stride
+
+
 @case("conv")
 def conv(d: Draw) -> Case:
     count = d.one([1, 2, 2, 2, 3])
     groups, batch_groups = d.one([(1, 1), (1, 1), (2, 1), (3, 1), (1, 2)])
     per_in, per_out, batch = d.integer(1, 5), d.integer(1, 9), d.integer(1, 2) * batch_groups
+    lacks = d.one(["", "", "", "", "", "positions", "batch", "channels", "filters"])
+    if lacks == "batch":
+        batch = 0
+    elif lacks == "channels":
+        per_in = 0
+    elif lacks == "filters":
+        per_out = 0
     channels, made = per_in * groups, per_out * groups * batch_groups
     most = 3 if count == 3 else 5
     attrs: dict[str, Any] = {
@@ -127,6 +144,11 @@ def conv(d: Draw) -> Case:
         least = reach - attrs["pad_low"][i] - attrs["pad_high"][i]
         gap = attrs["input_dilation"][i]
         spatial.append(max(1, -(-(least - 1) // gap) + 1, 3) + d.integer(0, 6))
+    if lacks == "positions":
+        spatial[d.integer(0, count - 1)] = d.integer(0, 2)
+    places = [
+        positions(size, *(attrs[name][i] for name in PLACES), taps[i]) for i, size in enumerate(spatial)
+    ]
     layouts = [shuffled(d, letters, count) for letters in ("NC", "OI", "NC")]
     plain = "NC" + "".join(map(str, range(count)))
     dtype = d.one(["float32", "float32", "float32", "float64", "bfloat16", "int32", "uint8"])
@@ -138,7 +160,11 @@ def conv(d: Draw) -> Case:
     def expect(tx: torch.Tensor, tw: torch.Tensor) -> torch.Tensor:
         tx = tx.permute([layouts[0].index(c) for c in plain])
         tw = tw.permute([layouts[1].index(c) for c in "OI" + plain[2:]])
-        y = conv_by_definition(tx, tw, attrs, groups, batch_groups)
+        if 0 in (tx.numel(), tw.numel(), *places):  # torch refuses most of these
+            nothing = 0 * (tx.sum() + tw.sum())
+            y = nothing + torch.zeros([batch // batch_groups, made, *places], dtype=nothing.dtype)
+        else:
+            y = conv_by_definition(tx, tw, attrs, groups, batch_groups)
         return y.permute([plain.index(c) for c in layouts[2]])
 
     given = attrs | {"feature_groups": groups, "batch_groups": batch_groups}
@@ -158,7 +184,7 @@ def conv_transpose(d: Draw) -> Case:
     padding = [d.integer(0, 1) for _ in range(count)]
     extra = [d.integer(0, s - 1) for s in strides]
     spatial = [d.integer(2, 6) for _ in range(count)]
-    x = d.floats([d.integer(1, 2), inputs, *spatial])
+    x = d.floats([d.one([0, 1, 1, 2, 2]), inputs, *spatial])
     w = d.floats([inputs, outputs, *taps])
     fn = F.conv_transpose1d if count == 1 else F.conv_transpose2d
 
@@ -208,7 +234,7 @@ def windows(x: torch.Tensor, attrs: dict[str, Any], fill: float) -> torch.Tensor
 def pool(d: Draw) -> Case:
     count = d.one([1, 2, 2, 3])
     attrs, spatial = window(d, count)
-    shape = [d.integer(1, 2), d.integer(1, 3), *spatial]
+    shape = [d.one([0, 1, 1, 2, 2]), d.one([0, 1, 2, 3, 3]), *spatial]
     if d.op in ("sum_pool", "avg_pool"):
         x = d.floats(shape, d.dtype())
     else:
@@ -256,7 +282,7 @@ def pool(d: Draw) -> Case:
 def pool_gradient(d: Draw) -> Case:
     count = d.one([1, 2, 2])
     attrs, spatial = window(d, count)
-    shape = [d.integer(1, 2), d.integer(1, 3), *spatial]
+    shape = [d.one([0, 1, 1, 2, 2]), d.one([0, 1, 2, 3, 3]), *spatial]
     x = torch.tensor(np.array(d.distinct(shape), order="C")).double().requires_grad_()
     axes = list(range(-count, 0))
     taps = windows(x, attrs, -1e9 if d.op == "max_pool_grad" else 0)

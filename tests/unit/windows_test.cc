@@ -62,6 +62,26 @@ TEST_P(Windows, AreTheDefinition) {
   }
 }
 
+// An image smaller than the window: no rows of results, of no columns, or neither.
+TEST_P(Windows, WithoutPositions) {
+  const auto target = GetParam().make();
+  const Case cases[] = {{1, 2, 5, 1, 1, 3, 3, 1, 0, 0, 1, 1, "NC01"},
+                        {1, 5, 2, 16, 16, 3, 3, 1, 0, 0, 1, 1, "N01C"},
+                        {1, 2, 30, 16, 32, 3, 3, 1, 0, 0, 1, 1, "N01C"},
+                        {2, 1, 1, 4, 8, 3, 3, 2, 0, 0, 1, 4, "NC01"},
+                        {1, 2, 40, 16, 16, 3, 3, 1, 0, 0, 1, 16, "N01C"}};
+  for (const Case& c : cases) {
+    const Graph g = model(c);
+    const Executable e = compile_for(g, *target);
+    const bool last = c.layout[1] != 'C';
+    const Dims shape =
+        last ? Dims{c.batch, c.height, c.width, c.channels} : Dims{c.batch, c.channels, c.height, c.width};
+    const Tensor y = e.run({{"x", random_tensor(shape, 1)}}).at("y");
+    EXPECT_EQ(to_shape(y.dims()), g.outputs()[0].value.shape());
+    EXPECT_EQ(y.numel(), 0);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Windows, ::testing::ValuesIn(testing::every_target()),
                          testing::target_name);
 
