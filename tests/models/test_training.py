@@ -121,5 +121,6 @@ def test_dropout_draws_what_eager_draws() -> None:
     torch.testing.assert_close(result, expected)
     for p, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(p.grad, gradient)
-    assert set(bridge.explain().eager_ops) == {"aten.empty.memory_format", "aten.bernoulli.p"}
+    assert not bridge.explain().eager_ops
+    assert bridge.explain().draws == {"aten.bernoulli.p": 2}
     assert all(len(record.pieces) == 1 for record in bridge.explain().records)

@@ -20,7 +20,7 @@ import deepseek
 from deepseek.errors import invalid
 from deepseek.torch import report
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, Step, clean, mark_refused, refuse, split
+from deepseek.torch.partition import Island, Step, clean, is_draw, mark_refused, refuse, split
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
 from deepseek.torch.translate import Refused, source_of, translate
@@ -64,7 +64,9 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
     record = report.Record(kind)
     steps, pieces = _compile_islands(module, refused, parameters, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
-        if node.target is not operator.getitem:
+        if is_draw(node):
+            record.draws[_op_name(node)] += 1
+        elif node.target is not operator.getitem:
             record.add_eager(_op_name(node), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))

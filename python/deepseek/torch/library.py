@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch._decomp import core_aten_decompositions
 
+from deepseek.torch import resample
+
 aten = torch.ops.aten
 
 
@@ -85,24 +87,20 @@ def _attention_gradient(
 def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws from PyTorch's own generator, so that a seed gives the masks that eager PyTorch draws.
 
-    The draw depends on x's shape only: it runs in PyTorch before the compiled piece, which stays in one
-    piece.
+    The draw depends on x's shape only (`partition.DRAWS_LIKE`), so it comes before the compiled piece.
     """
     if train is False or probability == 0:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
     if probability == 1:
         return torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool)
-    draw = aten.bernoulli.p(
-        aten.empty.memory_format(x.shape, dtype=x.dtype, device=x.device), 1 - probability
-    )
-    mask = draw.to(torch.bool)
+    mask = aten.bernoulli.p(x, 1 - probability).to(torch.bool)
     return x * mask * (1 / (1 - probability)), mask
 
 
 @functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Core ATen's table without the ops that we compile whole, with ours added."""
-    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions()) | resample.table()
     for op in WHOLE:
         table.pop(op, None)
     table[aten._scaled_dot_product_flash_attention_for_cpu_backward.default] = _attention_gradient

@@ -2,7 +2,8 @@
 
 Every node gets a level: an island's node comes after the PyTorch nodes of lower levels, a PyTorch node
 after the island of its own level. So there is one island per level and never more islands than the data
-flow demands; what needs no compiled result (random draws) has level -1 and runs first.
+flow demands; what needs no compiled result has level -1 and runs first. So do draws of random numbers,
+which come from PyTorch's generator: a seed gives what it gives in eager PyTorch.
 """
 
 from __future__ import annotations
@@ -50,6 +51,24 @@ STATIC_CHECKS = frozenset(
 )
 
 
+# Random draws that take their first argument's shape and nothing else of it.
+DRAWS_LIKE = frozenset(
+    {
+        aten.bernoulli.p,
+        aten.cauchy.default,
+        aten.exponential.default,
+        aten.geometric.default,
+        aten.log_normal.default,
+        aten.normal_functional.default,
+        aten.rand_like.default,
+        aten.randint_like.default,
+        aten.randint_like.low_dtype,
+        aten.randn_like.default,
+        aten.uniform.default,
+    }
+)
+
+
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -70,7 +89,18 @@ def clean(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if node.target in STATIC_CHECKS and not node.users:
             graph.erase_node(node)
+        if node.target in DRAWS_LIKE:
+            node.args = (None, *node.args[1:])
     graph.eliminate_dead_code()
+
+
+def is_draw(node: fx.Node) -> bool:
+    """Whether the node draws random numbers without reading a tensor."""
+    return (
+        isinstance(node.target, torch._ops.OpOverload)
+        and torch.Tag.nondeterministic_seeded in node.target.tags
+        and not any(tensors_of(source.meta.get("val")) for source in node.all_input_nodes)
+    )
 
 
 def is_size(node: fx.Node) -> bool:

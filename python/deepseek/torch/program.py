@@ -12,7 +12,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from deepseek.torch.partition import Island, Step, is_size
+from deepseek.torch.partition import DRAWS_LIKE, Island, Step, is_size
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import evaluator, expression, symbols_of
 from deepseek.torch.translate import attribute
@@ -50,7 +50,7 @@ class Program:
             if isinstance(step, Island):
                 self.steps.append(self._piece_step(step, pieces[id(step)], slots))
             else:
-                self.steps.append(_eager_step(step, slots))
+                self.steps.append(self._eager_step(step, slots))
             dead = [slots.of(node) for node in freed[position]]
             if dead:
                 self.steps.append(_free_step(dead))
@@ -127,6 +127,28 @@ class Program:
 
         return run
 
+    def _eager_step(self, node: fx.Node, slots: Slots) -> Callable[[list[Any]], None]:
+        target: Any = TOLERANT.get(node.target, node.target)
+        result, symbol_slot = slots.of(node), self.symbol_slot
+        sources = {source: slots.of(source) for source in node.all_input_nodes}
+
+        def given(argument: Any, values: list[Any]) -> Any:
+            return fx.map_arg(argument, lambda source: values[sources[source]])
+
+        def run(values: list[Any]) -> None:
+            values[result] = target(*given(node.args, values), **given(node.kwargs, values))
+
+        if node.target not in DRAWS_LIKE:
+            return run
+        fake = node.meta["val"]
+        layout = evaluator(self.symbols, [fake.shape, fake.stride()])
+
+        def draw(values: list[Any]) -> None:
+            like = torch.empty_strided(*layout(*values[symbol_slot]), dtype=fake.dtype)
+            values[result] = target(like, *given(node.args[1:], values), **given(node.kwargs, values))
+
+        return draw
+
     def _stride_fixes(self, outputs: Sequence[Any]) -> list[tuple[int, Callable[..., Any]]]:
         """Outputs whose layout is not row-major in PyTorch; views of them rely on it."""
         fixes = []
@@ -139,21 +161,6 @@ class Program:
             if not fake.is_contiguous():
                 fixes.append((position, evaluator(self.symbols, [fake.stride()])))
         return fixes
-
-
-def _eager_step(node: fx.Node, slots: Slots) -> Callable[[list[Any]], None]:
-    target: Any = TOLERANT.get(node.target, node.target)
-    result = slots.of(node)
-    sources = {source: slots.of(source) for source in node.all_input_nodes}
-
-    def run(values: list[Any]) -> None:
-        def value_of(source: fx.Node) -> Any:
-            return values[sources[source]]
-
-        args, kwargs = fx.map_arg(node.args, value_of), fx.map_arg(node.kwargs, value_of)
-        values[result] = target(*args, **kwargs)
-
-    return run
 
 
 def _free_step(dead: Sequence[int]) -> Callable[[list[Any]], None]:

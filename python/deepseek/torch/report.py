@@ -15,6 +15,7 @@ class Record:
     kind: str  # "inference", "forward", "backward"
     pieces: list[tuple[int, Executable]] = field(default_factory=list)  # ATen ops in it, the executable
     eager: Counter[tuple[str, str]] = field(default_factory=Counter)  # (ATen op, reason): how many
+    draws: Counter[str] = field(default_factory=Counter)  # of PyTorch's generator, before the pieces
 
     def add_piece(self, ops: int, executable: Executable) -> None:
         self.pieces.append((ops, executable))
@@ -31,6 +32,7 @@ class Record:
         lines += [
             f"  in PyTorch: {count} x {op}: {reason}" for (op, reason), count in self.eager.most_common()
         ]
+        lines += [f"  drawn from PyTorch's generator: {count} x {op}" for op, count in self.draws.items()]
         return "\n".join(lines)
 
 
@@ -51,6 +53,11 @@ class Explanation:
             for (op, _), count in record.eager.items():
                 counts[op] += count
         return counts
+
+    @property
+    def draws(self) -> Counter[str]:
+        """Random draws from PyTorch's generator, which come before the compiled pieces."""
+        return sum((record.draws for record in self.records), Counter[str]())
 
     def __str__(self) -> str:
         return "\n".join(str(record) for record in self.records) or "nothing has been compiled"

@@ -1,0 +1,27 @@
+"""Some architectures of each library; all of them with DEEPSEEK_WHOLE_SUITES=1. `run.py` prints the rates."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parent / "run.py"
+# One of each kind: attention with a mask, a mixture of experts, a state space, sound, convolutions, windows.
+FIXED = {
+    "transformers": ["bert", "llama_padded", "mamba", "t5"],
+    "timm": ["convnext_atto", "swin_tiny_patch4_window7_224", "test_nfnet"],
+}
+# The share of each list that has to be wholly ours.
+OURS = 0.95
+
+
+@pytest.mark.parametrize("library", FIXED)
+def test_models(library: str, whole_suites: bool) -> None:
+    names = [] if whole_suites else FIXED[library]
+    command = [sys.executable, str(RUN), library, *names, "--ours", str(OURS)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(result.stdout)
+    assert result.returncode == 0, result.stdout + result.stderr
