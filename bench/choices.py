@@ -22,6 +22,8 @@ FORCED = {
     "winograd 2x2": ["winograd 4x4"],
     "gemm windows": ["winograd"],
     "gemm": ["winograd", "gemm windows"],
+    "cascade": ["apart"],
+    "apart": ["cascade"],
 }
 MODELS = ("resnet50", "resnet18", "vgg16", "mobilenet_v2", "efficientnet_b0")
 

@@ -1,5 +1,6 @@
-// Depthwise convolution: each channel by itself, channels innermost. A task owns a row of results; vectors lie along the
-// channels, and a strip of neighbouring results shares the taps and the columns of the input that it loads.
+// Depthwise convolution: each channel by itself. A task owns a row of results.
+#include "kernels/depthwise.h"
+
 #include <algorithm>
 
 #include "kernels/assembly.h"
@@ -15,13 +16,8 @@ namespace {
 constexpr std::int64_t kRegisters = 26;      // of results, columns and taps together, where there are 32
 constexpr std::int64_t kUnrolledWidth = 16;  // rows up to this long: every strip by itself, borders known
 
-struct Depthwise {
-  const Node* conv = nullptr;
-  std::int64_t height, width, channels;  // of the result
-  std::int64_t taps_y, taps_x, stride;   // the stride along a row
-};
+}  // namespace
 
-// The group as one depthwise convolution and what is elementwise after it; nothing when it is something else.
 std::optional<Depthwise> depthwise_of(const Group& g) {
   if (g.kind != GroupKind::Map) return std::nullopt;
   Depthwise d;
@@ -56,7 +52,7 @@ std::optional<Depthwise> depthwise_of(const Group& g) {
   return d;
 }
 
-// Results per strip: as many as the registers hold beside a row of taps, fewer where that divides a row.
+// As many as the registers hold beside a row of taps, fewer where that divides a row.
 std::int64_t strip_of(const Depthwise& d, const TargetInfo& target) {
   const std::int64_t registers = target.vector_bytes >= 64 ? kRegisters : kRegisters / 2;
   std::int64_t most = 1;
@@ -67,6 +63,69 @@ std::int64_t strip_of(const Depthwise& d, const TargetInfo& target) {
   return most;
 }
 
+Type taps_type(const Depthwise& d) { return {DType::F32, {Dim(d.taps_y * d.taps_x * d.channels)}}; }
+
+Call pack_taps(const Group& group, const Depthwise& d, int temp) {
+  const Contraction contraction = contraction_of(*d.conv);
+  Assembly a(group);
+  const Axis y = make_axis("y", d.taps_y), x = make_axis("x", d.taps_x), c = make_axis("c", d.channels);
+  const std::vector<Expr> batch = {var(c.var)}, n = {0}, k = {var(y.var), var(x.var), 0};
+  const Expr value = contraction.right(a.scope(), batch, n, k, {});
+  const Buffer out = a.temp(temp, taps_type(d), Access::Write);
+  const Expr index = (var(y.var) * d.taps_x + var(x.var)) * d.channels + var(c.var);
+  std::vector<Stmt> body = a.scope().take_checks();
+  body.push_back(stmt(Store{out, index, value, {}}));
+  const std::vector<Axis> grid = {y, x};
+  a.phase(parallel_over(grid, loop(c, LoopKind::Vector, block(std::move(body)))));
+  Call call = a.finish("taps_" + group.name());
+  call.flops = Dim(d.taps_y * d.taps_x * d.channels);  // elements moved
+  return call;
+}
+
+std::vector<Expr> strip_sums(const Depthwise& d, std::int64_t strip, const Buffer& taps, const Expr& channel,
+                             const std::function<Expr(std::int64_t y, std::int64_t x)>& column,
+                             std::vector<Stmt>& stmts) {
+  std::vector<Expr> sums(static_cast<std::size_t>(strip));
+  for (std::int64_t y = 0; y < d.taps_y; ++y) {
+    std::vector<Expr> columns, weights;
+    for (std::int64_t x = 0; x < d.taps_x; ++x)
+      weights.push_back(let("w", load(taps, Expr((y * d.taps_x + x) * d.channels) + channel), stmts));
+    for (std::int64_t x = 0; x < (strip - 1) * d.stride + d.taps_x; ++x)
+      columns.push_back(let("x", column(y, x), stmts));
+    for (std::int64_t r = 0; r < strip; ++r)
+      for (std::int64_t x = 0; x < d.taps_x; ++x) {
+        Expr& sum = sums[static_cast<std::size_t>(r)];
+        const Expr &value = columns[static_cast<std::size_t>(r * d.stride + x)],
+                   &weight = weights[static_cast<std::size_t>(x)];
+        sum = let("sum", sum.get() ? make(Op::Fma, {value, weight, sum}) : value * weight, stmts);
+      }
+  }
+  return sums;
+}
+
+// Column x is tap x % stride of the result x / stride, or a later tap of the strip's last one.
+Expr strip_column(const Depthwise& d, const Contraction& c, Scope& scope, std::int64_t strip,
+                  std::span<const Expr> first, const Expr& channel, std::int64_t y, std::int64_t x) {
+  const std::int64_t result = std::min(x / d.stride, strip - 1);
+  const std::vector<Expr> batch = {channel}, m = {first[0], first[1], first[2] + result},
+                          k = {y, x - result * d.stride, 0};
+  return c.left(scope, batch, m, k, {});
+}
+
+Stmt over_strips(const Depthwise& d, std::int64_t strip, const std::function<Stmt(const Expr& first)>& one) {
+  const std::int64_t strips = (d.width + strip - 1) / strip, last = d.width - strip;
+  if (d.width <= kUnrolledWidth) {
+    std::vector<Stmt> all;
+    for (std::int64_t s = 0; s < strips; ++s) all.push_back(one(std::min(s * strip, last)));
+    return block(std::move(all));
+  }
+  const Axis s = make_axis("s", strips);
+  const Expr first = d.width % strip == 0 ? var(s.var) * strip : loops::min(var(s.var) * strip, Expr(last));
+  return loop(s, LoopKind::Serial, one(first));
+}
+
+namespace {
+
 class DepthwiseLowering {
  public:
   DepthwiseLowering(const Group& group, const Depthwise& d, const TargetInfo& target)
@@ -75,9 +134,8 @@ class DepthwiseLowering {
   // Nothing when somebody in the group reads the convolution elsewhere than at the element that it makes.
   std::optional<Lowered> run() {
     Lowered result;
-    result.temps = {Type{DType::F32, {Dim(d_.taps_y * d_.taps_x * d_.channels)}}};
-    result.calls = {taps(result.temps[0]), convolve(result.temps[0])};
-    result.calls[0].flops = Dim(d_.taps_y * d_.taps_x * d_.channels);  // elements moved
+    result.temps = {taps_type(d_)};
+    result.calls = {pack_taps(g_, d_, 0), convolve()};
     result.calls[1].flops =
         d_.conv->outputs[0].shape[0] * Dim(d_.height * d_.width * d_.channels * d_.taps_y * d_.taps_x * 2);
     result.way = "depthwise";
@@ -86,55 +144,26 @@ class DepthwiseLowering {
   }
 
  private:
-  // [tap][channel]
-  Call taps(const Type& packed) {
-    Assembly a(g_);
-    const Axis y = make_axis("y", d_.taps_y), x = make_axis("x", d_.taps_x), c = make_axis("c", d_.channels);
-    const std::vector<Expr> batch = {var(c.var)}, n = {0}, k = {var(y.var), var(x.var), 0};
-    const Expr value = c_.right(a.scope(), batch, n, k, {});
-    const Buffer out = a.temp(0, packed, Access::Write);
-    const Expr index = (var(y.var) * d_.taps_x + var(x.var)) * d_.channels + var(c.var);
-    std::vector<Stmt> body = a.scope().take_checks();
-    body.push_back(stmt(Store{out, index, value, {}}));
-    const std::vector<Axis> grid = {y, x};
-    a.phase(parallel_over(grid, loop(c, LoopKind::Vector, block(std::move(body)))));
-    return a.finish("taps_" + g_.name());
-  }
-
   // The results from column `first` on.
   Stmt strip(Assembly& a, const Buffer& taps, const Expr& image, const Expr& row, const Expr& first,
              const Expr& channel) {
     std::vector<Stmt> stmts;
-    std::vector<Expr> sums(static_cast<std::size_t>(strip_));
     const std::vector<Expr> batch = {channel};
-    for (std::int64_t y = 0; y < d_.taps_y; ++y) {
-      std::vector<Expr> columns, weights;
-      for (std::int64_t x = 0; x < d_.taps_x; ++x)
-        weights.push_back(let("w", load(taps, Expr((y * d_.taps_x + x) * d_.channels) + channel), stmts));
-      for (std::int64_t x = 0; x < (strip_ - 1) * d_.stride + d_.taps_x; ++x) {
-        // Column x is tap x % stride of the result x / stride, or a later tap of the strip's last one.
-        const std::int64_t result = std::min(x / d_.stride, strip_ - 1);
-        const std::vector<Expr> m = {image, row, first + result}, k = {y, x - result * d_.stride, 0};
-        columns.push_back(let("x", c_.left(a.scope(), batch, m, k, {}), stmts));
-      }
-      for (std::int64_t r = 0; r < strip_; ++r)
-        for (std::int64_t x = 0; x < d_.taps_x; ++x) {
-          Expr& sum = sums[static_cast<std::size_t>(r)];
-          const Expr &column = columns[static_cast<std::size_t>(r * d_.stride + x)],
-                     &weight = weights[static_cast<std::size_t>(x)];
-          sum = let("sum", sum.get() ? make(Op::Fma, {column, weight, sum}) : column * weight, stmts);
-        }
-    }
+    const std::vector<Expr> at = {image, row, first};
+    const auto column = [&](std::int64_t y, std::int64_t x) {
+      return strip_column(d_, c_, a.scope(), strip_, at, channel, y, x);
+    };
+    const std::vector<Expr> sums = strip_sums(d_, strip_, taps, channel, column, stmts);
     std::vector<Stmt> checks = a.scope().take_checks();
     stmts.insert(stmts.begin(), checks.begin(), checks.end());
     for (std::int64_t r = 0; r < strip_; ++r) {
       const Expr sum = sums[static_cast<std::size_t>(r)];
       const std::vector<Expr> m = {image, row, first + r}, n = {0};
       const std::vector<Expr> coords = c_.result(batch, m, n);
-      a.scope().bind(d_.conv->out(), [this, sum, coords](std::span<const Expr> at, const Expr&) {
+      a.scope().bind(d_.conv->out(), [this, sum, coords](std::span<const Expr> read, const Expr&) {
         for (std::size_t i = 0; i < coords.size(); ++i)
           read_elsewhere_ =
-              read_elsewhere_ || !(same(at[i], coords[i]) || d_.conv->outputs[0].shape[i] == Dim(1));
+              read_elsewhere_ || !(same(read[i], coords[i]) || d_.conv->outputs[0].shape[i] == Dim(1));
         return sum;
       });
       for (Stmt& s : store_outputs(a, g_, coords)) stmts.push_back(std::move(s));
@@ -142,26 +171,14 @@ class DepthwiseLowering {
     return block(std::move(stmts));
   }
 
-  Call convolve(const Type& packed) {
+  Call convolve() {
     Assembly a(g_);
-    const Buffer taps = a.temp(0, packed, Access::Read);
+    const Buffer taps = a.temp(0, taps_type(d_), Access::Read);
     const Axis image = make_axis("image", expr_of(d_.conv->outputs[0].shape[0])),
                row = make_axis("row", d_.height), channel = make_axis("c", d_.channels);
-    const std::int64_t strips = (d_.width + strip_ - 1) / strip_, last = d_.width - strip_;
-    const auto at = [&](const Expr& first) {
+    const Stmt body = over_strips(d_, strip_, [&](const Expr& first) {
       return split_on_predicates(strip(a, taps, var(image.var), var(row.var), first, var(channel.var)));
-    };
-    Stmt body;
-    if (d_.width <= kUnrolledWidth) {
-      std::vector<Stmt> all;
-      for (std::int64_t s = 0; s < strips; ++s) all.push_back(at(std::min(s * strip_, last)));
-      body = block(std::move(all));
-    } else {
-      const Axis s = make_axis("s", strips);
-      const Expr first =
-          d_.width % strip_ == 0 ? var(s.var) * strip_ : loops::min(var(s.var) * strip_, Expr(last));
-      body = loop(s, LoopKind::Serial, at(first));
-    }
+    });
     const std::vector<Axis> grid = {image, row};
     a.phase(parallel_over(grid, loop(channel, LoopKind::Vector, body)));
     return a.finish(g_.name());

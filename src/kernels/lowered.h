@@ -53,6 +53,7 @@ struct LoweringContext {
   Precision precision = Precision::Fp32;
   // How far results may be from exact ones, relative to the largest: ways that round more are not taken.
   double rtol = kDefaultRtol;
+  int threads = 1;                          // that will run it
   bool allows(std::string_view way) const;  // "winograd" left out leaves out "winograd 2x2"
 };
 
@@ -62,6 +63,7 @@ std::vector<std::string> defined_symbols(const Node& n);
 // A way gives nothing for a group that it does not take.
 struct Way {
   std::string_view name;
+  // Null: the group's parts, each by itself (passes/cascade.h).
   std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
   bool required = false;  // a definition's generic schedule: cannot be disabled
   // What it would cost, in multiply-adds of full tiles; null: the way is taken wherever it can be.
@@ -91,6 +93,9 @@ std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringCont
 std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_attention(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_cascade(const Group& group, const LoweringContext& context);
+std::optional<double> price_cascade(const Group& group, const LoweringContext& context);
+std::optional<double> price_apart(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);

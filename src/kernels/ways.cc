@@ -15,6 +15,8 @@ constexpr Way kWays[] = {
     {"winograd 2x2", lower_winograd<2>, false, price_winograd<2>},
     {"gemm windows", lower_gemm_windows, false, price_gemm_windows},
     {"gemm", lower_gemm, false, price_gemm},
+    {"cascade", lower_cascade, false, price_cascade},
+    {"apart", nullptr, false, price_apart},
     {"depthwise", lower_depthwise},
     {"attention", lower_attention},
     {"rows", lower_rows},

@@ -27,10 +27,12 @@ class AttentionJoiner {
     for (Group& g : groups_) {
       const auto parts = attention_ending_in(g);
       if (!parts) continue;
-      Group &scores = groups_[parts->first], &rows = groups_[parts->second];
-      g = joined(scores, rows, g);
-      scores.members.clear();
-      rows.members.clear();
+      const std::size_t places[] = {parts->first, parts->second,
+                                    static_cast<std::size_t>(&g - groups_.data())};
+      g = join_parts(groups_, places);
+      g.kind = GroupKind::Attention;
+      groups_[parts->first].members.clear();
+      groups_[parts->second].members.clear();
     }
     std::erase_if(groups_, [](const Group& g) { return g.members.empty(); });
     return std::move(groups_);
@@ -106,20 +108,6 @@ class AttentionJoiner {
     return any && all;
   }
 
-  // Whether the group's members read v itself: no view of it, which would be other elements.
-  static bool is_read_as_it_is(const Group& g, Value v) {
-    return std::all_of(g.members.begin(), g.members.end(), [&](const Node* m) {
-      return std::all_of(m->inputs.begin(), m->inputs.end(), [&](const Value& in) {
-        return !in || in == v || !is_view(*in.node) || !views(in, v);
-      });
-    });
-  }
-  static bool views(Value view, Value v) {
-    return std::any_of(view.node->inputs.begin(), view.node->inputs.end(), [&](const Value& in) {
-      return in && (in == v || (is_view(*in.node) && views(in, v)));
-    });
-  }
-
   // Whether the product's left operand is all that reads the weights.
   static bool is_read_alone(Value weights, const Group& result) {
     if (!is_read_as_it_is(result, weights)) return false;
@@ -127,25 +115,6 @@ class AttentionJoiner {
       for (std::size_t i = 0; i < m->inputs.size(); ++i)
         if (m->inputs[i] == weights && !(m == result.anchor && i == 0)) return false;
     return true;
-  }
-
-  static Group joined(const Group& scores, const Group& rows, const Group& result) {
-    Group g;
-    g.kind = GroupKind::Attention;
-    g.anchor = result.anchor;
-    g.domain = result.domain;
-    g.outputs = result.outputs;
-    g.parts = {scores, rows, result};
-    std::set<Key> inside;
-    for (const Group& part : g.parts) {
-      g.members.insert(g.members.end(), part.members.begin(), part.members.end());
-      for (const Value& v : part.inputs)
-        if (!inside.contains(key(memory_of(v))) &&
-            std::find(g.inputs.begin(), g.inputs.end(), v) == g.inputs.end())
-          g.inputs.push_back(v);
-      for (const Value& v : part.outputs) inside.insert(key(v));
-    }
-    return g;
   }
 
   std::vector<Group> groups_;

@@ -504,6 +504,38 @@ class GroupFormer {
 
 }  // namespace
 
+Group join_parts(std::span<const Group> groups, std::span<const std::size_t> places) {
+  Group g;
+  std::set<std::pair<const Node*, int>> inside;
+  for (const std::size_t place : places) {
+    const Group& part = groups[place];
+    g.parts.push_back(part);
+    g.members.insert(g.members.end(), part.members.begin(), part.members.end());
+    for (const Value& v : part.inputs) {
+      const Value memory = memory_of(v);
+      if (!inside.contains({memory.node, memory.index}) &&
+          std::find(g.inputs.begin(), g.inputs.end(), v) == g.inputs.end())
+        g.inputs.push_back(v);
+    }
+    for (const Value& v : part.outputs) inside.insert({v.node, v.index});
+  }
+  g.anchor = g.parts.back().anchor;
+  g.domain = g.parts.back().domain;
+  g.outputs = g.parts.back().outputs;
+  return g;
+}
+
+bool is_read_as_it_is(const Group& g, Value v) {
+  const std::function<bool(Value)> views = [&](Value view) {
+    return std::any_of(view.node->inputs.begin(), view.node->inputs.end(),
+                       [&](const Value& in) { return in && (in == v || (is_view(*in.node) && views(in))); });
+  };
+  return std::all_of(g.members.begin(), g.members.end(), [&](const Node* m) {
+    return std::all_of(m->inputs.begin(), m->inputs.end(),
+                       [&](const Value& in) { return !in || in == v || !is_view(*in.node) || !views(in); });
+  });
+}
+
 std::vector<Group> form_groups(const Graph& graph, bool fuse) { return GroupFormer(graph, fuse).run(); }
 
 }  // namespace deepseek

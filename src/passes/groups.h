@@ -4,6 +4,7 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ enum class GroupKind : std::uint8_t {
   Rows,         // reductions over the trailing axes of the domain, with what is elementwise around them
   Contraction,  // matmul or conv, with prologue and epilogue
   Attention,  // a matmul, reductions along its rows and a matmul with those: what join_attention makes of three groups
+  Cascade,  // a depthwise convolution with a 1x1 convolution before it, after it or both: what find_cascades makes
   Concat,
   Program,  // an op that writes its own loops
   Control,  // if, while
@@ -29,7 +31,7 @@ struct Group {
   std::vector<int> reduced;          // Rows: the trailing axes reduced
   std::vector<Value> inputs;         // read from memory
   std::vector<Value> outputs;  // written to memory; a transpose of a member among them is a permuted store
-  std::vector<Group> parts;    // Attention: the scores' group, the rows' and the result's
+  std::vector<Group> parts;    // Attention: the scores' group, the rows' and the result's. Cascade: in order
   std::string name() const;    // "conv_add_relu"
 };
 
@@ -43,6 +45,11 @@ std::vector<Group> join_attention(const Graph& graph, std::vector<Group> groups)
 
 // Nodes whose results derive from constants alone, or from constants and parameters.
 std::set<const Node*> fixed_nodes(const Graph& graph, bool parameters);
+
+// The groups at these places as one: what the last one gives, from what none of them gives.
+Group join_parts(std::span<const Group> groups, std::span<const std::size_t> places);
+// Whether the group's members read v itself: no view of it, which would be other elements.
+bool is_read_as_it_is(const Group& g, Value v);
 
 bool is_view(const Node& n);   // read through
 bool is_alias(const Node& n);  // another reshape: the same memory

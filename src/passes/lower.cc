@@ -3,9 +3,12 @@
 #include <map>
 #include <set>
 
+#include "deepseek/executor.h"
 #include "kernels/attention.h"
+#include "kernels/cascade.h"
 #include "kernels/lowered.h"
 #include "loops/simplify.h"
+#include "passes/cascade.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 #include "passes/tune.h"
@@ -36,12 +39,17 @@ class Lowering {
     builder_.target(target_.info().name + " " + target_.info().isa);
 
     const std::set<const Node*> fixed = fixed_nodes(graph_, options_.freeze);
-    const kernels::LoweringContext context{target_.info(), options_.disabled, fixed, options_.precision,
-                                           options_.rtol};
+    const int threads = options_.threads == 0 ? default_threads() : options_.threads;
+    const kernels::LoweringContext context{target_.info(),     options_.disabled, fixed,
+                                           options_.precision, options_.rtol,     threads};
     std::vector<Group> groups = form_groups(graph_, options_.fuse);
     if (options_.fuse && kernels::takes_attention(context))
       groups = join_attention(graph_, std::move(groups));
+    const std::size_t apart = groups.size();
+    if (options_.fuse && kernels::takes_cascades(context))
+      for (Group& g : find_cascades(graph_, groups)) groups.push_back(std::move(g));
     choices_ = choose_ways(groups, context, target_, options_);
+    settle_cascades(groups, choices_, apart);
     std::vector<Lowered> lowered(groups.size());
     const auto lower_at = [&](std::size_t i) {
       if (groups[i].kind == GroupKind::Control) return;
@@ -178,6 +186,7 @@ class Lowering {
     }
     std::string note = g.name() + ": " + lowered.way;
     if (const std::string tried = choice.str(); !tried.empty()) note += " of " + tried;
+    if (!choice.apart.empty()) note += ", not joined with what it reads: " + choice.apart;
     builder_.note(note + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
   }
 

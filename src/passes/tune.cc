@@ -299,7 +299,7 @@ std::vector<Choice> choose_ways(std::span<const Group> groups, const LoweringCon
   in_parallel(
       groups.size(),
       [&](std::size_t i) {
-        if (groups[i].kind != GroupKind::Contraction) return;
+        if (groups[i].kind != GroupKind::Contraction && groups[i].kind != GroupKind::Cascade) return;
         Choice& c = choices[i];
         for (const auto& [way, cost] : kernels::priced_ways(groups[i], context)) {
           c.ways.push_back({way, cost});
