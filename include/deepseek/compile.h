@@ -20,9 +20,10 @@ struct CompileOptions {
   std::string isa;
   // 0: default_threads().
   int threads = 0;
-  // "fp32": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16
-  // where the target multiplies those faster, and sum in fp32. "int8": those with weights known before the run quantise
-  // them by column, and what comes by row, and sum in integers; the others run as with "bf16". explain() says which do.
+  // "fp32": results as precise as fp32 ops give them. "bf16": fp32 contractions round their operands to bf16 where the
+  // target multiplies those faster, and sum in fp32; what they multiply is stored so, for all who read it. "int8": those
+  // with weights known before the run quantise them by column, and what comes by row, and sum in integers; the others
+  // run as with "bf16". explain() says which do.
   // "int8_weights": matmuls alone keep weights by column in int8, widen them where they multiply, and sum in fp32: for
   // few rows, where reading weights takes the time. "int4_weights": the same in int4, with a scale (bfloat16) per 32
   // neighbours of a column.

@@ -40,7 +40,8 @@ def compile(
     lacks it there is one warning that names what is used instead, or an Error when `strict`.
     `threads`: default OMP_NUM_THREADS, else what affinity mask and cgroup allow.
     `precision`: "fp32" gives fp32's results. "bf16": float32 matmuls and convolutions round their operands to
-    bfloat16 where that is faster, and sum in float32. "int8": those whose weights are known before the run
+    bfloat16 where that is faster (what they multiply is stored so, for all who read it), and sum in
+    float32. "int8": those whose weights are known before the run
     quantise them by column, and their input by row as it comes or, given `samples`, by the range that it has
     in them, which is faster; the others run as with "bf16". `explain()` says which do. What the target cannot
     do is said in a warning and runs in fp32. "auto": the fastest of these whose results on `samples` stay

@@ -60,8 +60,10 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
                       Target& target) {
   std::vector<std::string> disabled = options.disable;
   if (!multiplies(target.info(), DType::U8)) disabled.emplace_back("byte_products");
-  PassOptions passes{
-      .disabled = disabled, .quantise = precision == "int8", .weight_bits = weight_bits(precision)};
+  PassOptions passes{.disabled = disabled,
+                     .quantise = precision == "int8",
+                     .bf16 = precision == "bf16",
+                     .weight_bits = weight_bits(precision)};
   const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
     return lower(ready, target,
                  {.disabled = disabled,

@@ -26,6 +26,8 @@ namespace {
 constexpr std::int64_t kAliasingStride = 1024;
 // What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
 constexpr double kMoveCost = 0.5, kRunCost = 10;
+constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
+constexpr std::int64_t kFewRuns = 16;    // are moved one after another, without a loop
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line.
@@ -72,18 +74,20 @@ class GemmLowering {
     const auto depth = static_cast<double>(k), columns = static_cast<double>(ceil_of(n, b_.nr) * b_.nr);
     const std::int64_t vectors = std::max<std::int64_t>(b_.nr * 4 / target_.vector_bytes, 1);
     const std::int64_t runs_of_rows = m / std::max<std::int64_t>(run, 1);
-    double result = static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr, vectors) * columns * depth;
+    const double multiplies =
+        static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr, vectors) * columns * depth;
+    double moves = 0;
     if (windows_) {
-      if (windows_->bordered) result += kMoveCost * static_cast<double>(guess(windows_->copied, 0) * b_.nr);
+      if (windows_->bordered) moves = kMoveCost * static_cast<double>(guess(windows_->copied, 0) * b_.nr);
     } else if (Assembly a(g_); !plain(a.scope(), 0)) {
       const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
       const double runs = w ? depth / static_cast<double>(w->depth.back().extent) : 1;
-      result += (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * b_.nr);
+      moves = (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * b_.nr);
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
-    const bool matrix_unit = tile_.k > tile_.group;
-    const double each = matrix_unit ? kMatrixUnit : bytes;
-    return static_cast<double>(guess(batch_, 1)) * cost_of(result * each, columns * depth * bytes, target_);
+    const double each = matrix_unit() ? kMatrixUnit : bytes;
+    return static_cast<double>(guess(batch_, 1)) *
+           cost_of(multiplies * each + moves, columns * depth * bytes, target_);
   }
 
   Lowered run(Precision asked) {
@@ -148,6 +152,8 @@ class GemmLowering {
     return in_vectors && tile_.right == DType::F32 ? narrow_right_of(g_) : std::nullopt;
   }
 
+  bool matrix_unit() const { return tile_.k > tile_.group; }
+
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
   bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
 
@@ -160,9 +166,9 @@ class GemmLowering {
   std::optional<Plain> plain(Scope& scope, const Expr& batch) const {
     if (!m_.is_static() || !(padded_ == k_) || tile_.operands_in != Space::Global) return std::nullopt;
     const Axis row = make_axis("m", expr_of(m_)), depth = make_axis("k", expr_of(k_));
-    const Expr x =
-        c_.left(scope, unflatten(batch, extents_of(c_.batch)), unflatten(var(row.var), extents_of(c_.m)),
-                unflatten(var(depth.var), extents_of(c_.k)), {});
+    const Expr x = cast(tile_.operands, c_.left(scope, unflatten(batch, extents_of(c_.batch)),
+                                                unflatten(var(row.var), extents_of(c_.m)),
+                                                unflatten(var(depth.var), extents_of(c_.k)), {}));
     if (x.op() != Op::Load || x->args.size() != 1 || x.type() != tile_.operands) return std::nullopt;
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
@@ -178,14 +184,13 @@ class GemmLowering {
   }
 
   std::optional<Windows> find_windows() const {
-    if (gpu_ || tile_.operands_in != Space::Global || tile_.k != tile_.group || !tile_.any_rows)
-      return std::nullopt;
+    if (gpu_ || tile_.operands_in != Space::Global || !tile_.any_rows) return std::nullopt;
     Assembly a(g_);
     if (plain(a.scope(), 0)) return std::nullopt;
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
     if (!w || aliases(w->row_step)) return std::nullopt;
-    const bool whole_groups = w->depth.back().stride == 1 && w->depth.back().extent % tile_.group == 0;
-    return tile_.group == 1 || whole_groups ? w : std::nullopt;
+    const bool whole_steps = w->depth.back().stride == 1 && w->depth.back().extent % tile_.k == 0;
+    return tile_.k == 1 || whole_steps ? w : std::nullopt;
   }
 
   struct Operand {  // element (r, c) of a block is buffer[base + r*stride + c]
@@ -223,7 +228,7 @@ class GemmLowering {
 
   bool has_room() const { return b_.mr * b_.nr >= kRoomyStep * target_.vector_bytes / 4; }
 
-  bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global && tile_.k == tile_.group; }
+  bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global; }
 
   // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `value`.
   struct Epilogue {
@@ -271,31 +276,37 @@ class GemmLowering {
   }
   // Asks for what the epilogue reads: each step of a tile for one of the next tile's lines (all at once would keep the
   // operands waiting), for what it writes as well where tiles go by rows. A long tile, or one whose steps are short, asks
-  // for its own lines before.
+  // for its own lines before; a matrix unit, which has few steps, for all of the next tile's.
   void prefetch_lines(const Epilogue& e, const Expr& step, bool rows_first, std::vector<Stmt>& before,
                       std::vector<Stmt>& body) const {
     const auto [read, written] = lines(e);
-    const bool before_all = !has_room() || !k_.is_static() || k_.value() > kLongTile * tile_.group;
+    const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
+    const bool before_all = matrix_unit() || !has_room() || is_long, own = before_all && !matrix_unit();
     const Axis row = make_axis("i", b_.mr);
-    std::vector<Stmt> own;
+    std::vector<Stmt> lines_of_row;
+    const auto at = [&](const Line& x, const Expr& i, const Expr& j) {
+      if (own) return prefetch_at(x, e, i, j);
+      return rows_first ? prefetch_at(x, e, i, j + b_.nr) : prefetch_at(x, e, i + b_.mr, j);
+    };
     const auto ask = [&](const Line& x) {
       const std::int64_t line = kLineBytes * 8 / bits(x.buffer->dtype);
       for (std::int64_t column = 0; before_all && column < b_.nr; column += line)
-        own.push_back(prefetch_at(x, e, var(row.var), column));
+        lines_of_row.push_back(at(x, var(row.var), column));
       if (before_all) return;
-      const Expr i = mod(step, b_.mr), j = mod(floordiv(step, b_.mr), ceil_of(b_.nr, line)) * line;
-      body.push_back(rows_first ? prefetch_at(x, e, i, j + b_.nr) : prefetch_at(x, e, i + b_.mr, j));
+      body.push_back(at(x, mod(step, b_.mr), mod(floordiv(step, b_.mr), ceil_of(b_.nr, line)) * line));
     };
     for (const Line& x : read) ask(x);
     if (rows_first)
       for (const Line& x : written) ask(x);
-    if (!own.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(own))));
+    if (!lines_of_row.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(lines_of_row))));
   }
 
   Stmt prefetch_next(const Operand& right, const Expr& step, std::int64_t rows,
                      const Expr& tile_index) const {
+    // A step of a matrix unit reads so much that few tiles would not ask for all of it, a line each.
+    const std::int64_t tiles = matrix_unit() ? b_.tiles_per_block.int_value().value_or(1) : 0;
     return prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
-                          floordiv(expr_of(padded_), rows), b_.nr * rows, step, tile_index);
+                          floordiv(expr_of(padded_), rows), b_.nr * rows, step, tile_index, tiles);
   }
 
   struct Tiles {
@@ -379,8 +390,10 @@ class GemmLowering {
     const std::int64_t group = tile_.group;
     std::vector<Stmt> before, body, waits;
     if (prefetches()) {
-      const Expr step = floordiv(k, group);
-      if (right.buffer->space == Space::Global) body.push_back(prefetch_next(right, step, group, tile_index));
+      const std::int64_t rows_of_step = matrix_unit() ? tile_.k : group;
+      const Expr step = floordiv(k, rows_of_step);
+      if (right.buffer->space == Space::Global)
+        body.push_back(prefetch_next(right, step, rows_of_step, tile_index));
       prefetch_lines(e, step, rows_first, before, body);
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
@@ -418,6 +431,19 @@ class GemmLowering {
                   stmt(TileStore{t.c, e.i, e.j, e.value, rows, columns, e.stores})});
   }
 
+  // Windows of few channels are many short runs, which are packed out of a copy with its border written out.
+  bool packs_short_runs() const {
+    if (gpu_ || tile_.operands_in != Space::Global) return false;
+    const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
+    return w && w->bordered && w->depth.size() > 1 && w->depth.back().extent < kShortRun;
+  }
+  Expr left_element(Assembly& a, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
+                    const Expr& valid) const {
+    if (!copy_) return c_.left(a.scope(), batch, m, k, valid);
+    const Expr at = flat_index(c_.bordered->shape, c_.bordered->position(batch, m, k));
+    return valid.get() ? load(*copy_, at, valid, zero(tile_.operands)) : load(*copy_, at);
+  }
+
   // A row of the left operand through the prologue into `to`, at `position` on.
   Stmt pack_row(Assembly& a, const Buffer& to, const Expr& position, const Expr& batch, const Var& row,
                 const Expr& row_value, const Expr& valid) {
@@ -431,8 +457,7 @@ class GemmLowering {
         stmts.push_back(stmt(Let{v, coord}));
         coord = var(v);
       }
-    Expr value =
-        cast(tile_.operands, c_.left(a.scope(), unflatten(batch, extents_of(c_.batch)), m, k, valid));
+    Expr value = cast(tile_.operands, left_element(a, unflatten(batch, extents_of(c_.batch)), m, k, valid));
     Expr index = 0;
     for (std::size_t i = 0; i < k.size(); ++i) index = index * expr_of(c_.k[i]) + k[i];
     index = position + index;
@@ -441,13 +466,16 @@ class GemmLowering {
     if (body.empty()) merge_axes(depth, exprs);
     body.push_back(stmt(Store{to, index, value, {}}));
     Stmt s = block(std::move(body));
-    for (std::size_t i = depth.size(); i-- > 0;)
-      s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
+    for (std::size_t i = depth.size(); i-- > 0;) {
+      const bool unrolled = copy_ && i + 2 == depth.size() && *depth[i].extent.int_value() <= kFewRuns;
+      const LoopKind outer = unrolled ? LoopKind::Unrolled : LoopKind::Serial;
+      s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : outer, std::move(s));
+    }
     stmts.push_back(split_on_predicates(s, true));
     if (!(padded_ == k_)) {
       const Axis rest = make_axis("z", expr_of(padded_) - expr_of(k_));
       stmts.push_back(
-          loop(rest, LoopKind::Serial,
+          loop(rest, LoopKind::Vector,
                stmt(Store{to, position + expr_of(k_) + var(rest.var), zero(tile_.operands), {}})));
     }
     return block(std::move(stmts));
@@ -465,6 +493,7 @@ class GemmLowering {
     if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))
       return {p->buffer, p->base + row * p->stride, p->stride, true, {}};
     a.scope().take_checks();
+    if (packs_short_runs()) copy_ = bordered_copy(a, c_, tile_.operands);
     const Expr stride = floordiv(expr_of(padded_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
     if (gpu_ || shares_rows()) {
@@ -578,6 +607,7 @@ class GemmLowering {
   std::optional<Windows> windows_;
   Dim run_;
   Blocking b_;
+  std::optional<Buffer> copy_;  // of the left operand, to pack rows out of
 };
 
 // The type that the operands are multiplied in. Products of few columns are no faster in less precision.

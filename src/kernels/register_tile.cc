@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/nest.h"
+
 namespace deepseek::kernels {
 
 using namespace loops;
@@ -39,10 +41,13 @@ std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors) {
 }
 
 Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, std::int64_t nr, const Expr& k,
-                    const Expr& tile) {
+                    const Expr& tile, std::int64_t tiles) {
   const std::int64_t line = kLineBytes * 8 / bits(panels->dtype),
                      lines = std::max<std::int64_t>(1, nr / line);
-  return stmt(Prefetch{panels, next + (mod(tile, lines) * depth + k) * line});
+  const std::int64_t each = tiles > 0 ? ceil_of(lines, tiles) : 1;
+  const Axis one = make_axis("line", each);
+  const Expr row = mod(tile, ceil_of(lines, each)) * each + var(one.var);
+  return loop(one, LoopKind::Unrolled, stmt(Prefetch{panels, next + (row * depth + k) * line}));
 }
 
 }  // namespace deepseek::kernels

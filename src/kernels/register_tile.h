@@ -27,8 +27,10 @@ double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors = 2);
 double cost_of(double multiplies, double weights, const TargetInfo& target);
 
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
-// of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row.
+// of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row. `tiles`:
+// where there are only so many of them, each asks for several lines; 0: for one, however few they are.
 loops::Stmt prefetch_panel(const loops::Buffer& panels, const loops::Expr& next, const loops::Expr& depth,
-                           std::int64_t nr, const loops::Expr& k, const loops::Expr& tile);
+                           std::int64_t nr, const loops::Expr& k, const loops::Expr& tile,
+                           std::int64_t tiles = 0);
 
 }  // namespace deepseek::kernels

@@ -33,14 +33,7 @@ bool find_steps(const Expr& index, const std::vector<Axis>& rows, const std::vec
   return true;
 }
 
-Expr read(const Contraction& c, Scope& scope, const std::vector<Axis>& batch, const std::vector<Axis>& rows,
-          const std::vector<Axis>& depth) {
-  return c.left(scope, coords_of(batch), coords_of(rows), coords_of(depth), {});
-}
-
-bool plain_load(const Expr& x, DType type) {
-  return x.op() == Op::Load && x->args.size() == 1 && x.type() == type;
-}
+bool plain_load(const Expr& x) { return x.op() == Op::Load && x->args.size() == 1; }
 
 }  // namespace
 
@@ -49,10 +42,9 @@ std::optional<Windows> windows_of(const Group& group, const Contraction& c, DTyp
   const std::vector<Axis> batch = make_axes("b", extents_of(c.batch)), rows = make_axes("m", extents_of(c.m)),
                           depth = make_axes("k", extents_of(c.k));
   Assembly a(group);
-  const Expr x = read(c, a.scope(), batch, rows, depth);
+  const Expr x = cast(operands, c.left(a.scope(), coords_of(batch), coords_of(rows), coords_of(depth), {}));
   Windows w{c.m.back().value(), 0, {}, false, 0};
-  if (a.scope().take_checks().empty() && plain_load(x, operands) && find_steps(x->args[0], rows, depth, w))
-    return w;
+  if (a.scope().take_checks().empty() && plain_load(x) && find_steps(x->args[0], rows, depth, w)) return w;
   w = {c.m.back().value(), 0, {}, true, 1};
   for (const Dim& d : c.bordered->shape) {
     if (d.is_static() && d.value() <= 0) return std::nullopt;
@@ -64,19 +56,9 @@ std::optional<Windows> windows_of(const Group& group, const Contraction& c, DTyp
   return w;
 }
 
-WindowBuffer read_windows(Assembly& a, const Contraction& c, const Windows& w, DType operands) {
-  const std::vector<Expr> none(c.k.size(), Expr(0));
-  if (!w.bordered) {
-    const std::vector<Axis> batch = make_axes("b", extents_of(c.batch)),
-                            rows = make_axes("m", extents_of(c.m));
-    const Expr x = c.left(a.scope(), coords_of(batch), coords_of(rows), none, {});
-    return {x->buffer,
-            [&scope = a.scope(), left = c.left, none](std::span<const Expr> b, std::span<const Expr> m) {
-              return left(scope, b, m, none, {})->args[0];
-            }};
-  }
-  const Shape shape = c.bordered->shape;
-  const Buffer copy = a.workspace("bordered", operands, expr_of(w.copied));
+Buffer bordered_copy(Assembly& a, const Contraction& c, DType operands) {
+  const Shape& shape = c.bordered->shape;
+  const Buffer copy = a.workspace("bordered", operands, expr_of(numel(shape)));
   std::vector<Axis> axes = make_axes("i", extents_of(shape));
   const std::vector<Expr> at = coords_of(axes);
   const Expr value = cast(operands, c.bordered->element(a.scope(), at));
@@ -85,7 +67,26 @@ WindowBuffer read_windows(Assembly& a, const Contraction& c, const Windows& w, D
   const Axis inner = axes.back();
   axes.pop_back();
   a.phase(parallel_over(axes, split_on_predicates(loop(inner, LoopKind::Vector, block(std::move(body))))));
-  return {copy,
+  return copy;
+}
+
+WindowBuffer read_windows(Assembly& a, const Contraction& c, const Windows& w, DType operands) {
+  const std::vector<Expr> none(c.k.size(), Expr(0));
+  if (!w.bordered) {
+    const std::vector<Axis> batch = make_axes("b", extents_of(c.batch)),
+                            rows = make_axes("m", extents_of(c.m));
+    const Expr x = cast(operands, c.left(a.scope(), coords_of(batch), coords_of(rows), none, {}));
+    std::vector<Var> from;
+    for (const auto* axes : {&batch, &rows})
+      for (const Axis& axis : *axes) from.push_back(axis.var);
+    return {x->buffer, [from, index = x->args[0]](std::span<const Expr> b, std::span<const Expr> m) {
+              std::vector<Expr> to(b.begin(), b.end());
+              to.insert(to.end(), m.begin(), m.end());
+              return substitute(index, from, to);
+            }};
+  }
+  const Shape shape = c.bordered->shape;
+  return {bordered_copy(a, c, operands),
           [shape, position = c.bordered->position, none](std::span<const Expr> b, std::span<const Expr> m) {
             return flat_index(shape, position(b, m, none));
           }};

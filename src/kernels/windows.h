@@ -23,6 +23,9 @@ struct Windows {
 
 std::optional<Windows> windows_of(const Group& group, const Contraction& c, DType operands);
 
+// Adds the phase that writes c.bordered into a workspace, row-major.
+loops::Buffer bordered_copy(Assembly& a, const Contraction& c, DType operands);
+
 // Where they are read: element (m, k) of the operand is buffer[base + m's last * row_step + offset(k)].
 struct WindowBuffer {
   loops::Buffer buffer;

@@ -125,6 +125,8 @@ Expr cast(DType t, Expr x) {
   if (is_complex(t) || t == DType::String || is_complex(x.type()) || x.type() == DType::String)
     bad_type("cast", "real types", std::string(name(x.type())) + " to " + std::string(name(t)));
   if (x.is_const()) return constant_of(t, convert(x.type(), t, scalar_of(*x)));
+  const bool back = x.op() == Op::Cast && x->args[0].type() == t;  // to what it was widened from
+  if (back && (t == DType::BF16 || t == DType::F16) && x.type() == DType::F32) return x->args[0];
   return node(Op::Cast, t, {std::move(x)});
 }
 

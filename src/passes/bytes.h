@@ -16,6 +16,9 @@ std::optional<double> uniform(Value v);
 bool is_weight(Value v);
 inline bool is_one_number(Value v) { return !v || numel(v.shape()) == Dim(1); }
 
+// Whether v is elements of another value, elsewhere.
+bool moves_elements(Value v);
+
 // Whether v is elements of a table of 256 bytes.
 bool is_byte_lookup(Value v);
 // The rule that makes such.

@@ -307,10 +307,25 @@ class GroupFormer {
     return result;
   }
 
-  // Whether n makes floats of bytes that are in memory anyway, or for somebody who reads memory: it stays with its
-  // readers, so that the bytes are what is stored.
+  static bool widens_bf16(const Node& n) {
+    return named(n, {"cast"}) && n.in(0).dtype() == DType::BF16 && n.outputs[0].dtype == DType::F32;
+  }
+
+  // Whether a contraction multiplies what n makes, as it is or widened.
+  bool is_multiplied(const Node& n) const {
+    std::set<const Node*> used;
+    readers(&n, used);
+    return std::any_of(used.begin(), used.end(), [&](const Node* u) {
+      return is_contraction(*u) || (widens_bf16(*u) && is_multiplied(*u));
+    });
+  }
+
+  // Whether n makes floats of fewer bits that are in memory anyway, or for somebody who reads memory: it stays with its
+  // readers, so that the few bits are what is stored.
   bool stays_with_readers(const Node& n) const {
-    if (!named(n, {"dequantize"}) || bits(n.in(0).dtype()) > 8 || returned_.contains(&n)) return false;
+    if (returned_.contains(&n)) return false;
+    if (widens_bf16(n)) return is_multiplied(*n.in(0).node);
+    if (!named(n, {"dequantize"}) || bits(n.in(0).dtype()) > 8) return false;
     std::set<const Node*> used;
     readers(n.in(0).node, used);
     if (used.size() > 1) return true;
@@ -320,14 +335,16 @@ class GroupFormer {
   }
 
   void place_pointwise(const Node& n) {
-    for (const int g : candidates(n)) {
-      if (stays_with_readers(n) || !may_join(n, g)) continue;
-      join(n, g);
-      merge_operands(n, g);
-      return;
-    }
+    const bool apart = stays_with_readers(n);
+    if (!apart)
+      for (const int g : candidates(n))
+        if (may_join(n, g)) {
+          join(n, g);
+          merge_operands(n, g);
+          return;
+        }
     const int g = start(n, GroupKind::Map);
-    if (fuse_) merge_operands(n, g);
+    if (fuse_ && !apart) merge_operands(n, g);
   }
 
   // Elementwise groups of the same domain that n reads join it.

@@ -200,7 +200,9 @@ class Lowering {
     std::vector<ValueId> inputs;
     for (const Value& v : n.inputs) inputs.push_back(id(v));
     const auto compile = [&](std::string_view attr) {
-      const PassOptions passes{options_.disabled, options_.precision == kernels::Precision::Int8};
+      const PassOptions passes{.disabled = options_.disabled,
+                               .quantise = options_.precision == kernels::Precision::Int8,
+                               .bf16 = options_.precision == kernels::Precision::Bf16};
       return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options_);
     };
     const StepInfo info{n.name, n.op->name, n.source};

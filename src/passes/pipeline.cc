@@ -16,6 +16,7 @@ constexpr Pass kPipeline[] = {
     {"channels_last", channels_last, false},
     {"move_views", move_views, false},
     {"merge_common", merge_common, false},
+    {"round_operands", round_operands, false},
 };
 
 std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& options) {

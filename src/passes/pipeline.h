@@ -19,6 +19,7 @@ struct PassOptions {
   std::span<const std::string> disabled;  // names of passes and rules to leave out
   bool quantise = false;                  // fp32 contractions with weights, to bytes
   std::span<const Range> ranges = {};     // of what those multiply by weights; empty: found as it comes
+  bool bf16 = false;                      // what fp32 contractions multiply, to bf16
   int weight_bits = 0;                    // 8, 4: weights of fp32 products, to so many; sums stay in fp32
   bool allows(std::string_view name) const;
 };
@@ -35,7 +36,8 @@ Graph requantised(const Graph& g, const PassOptions& options);  // scales after 
 Graph channels_last(const Graph& g,
                     const PassOptions& options);               // convolutions compute in N, spatial, C order
 Graph move_views(const Graph& g, const PassOptions& options);  // reshapes next to memory
-Graph merge_common(const Graph& g, const PassOptions& options);  // equal nodes become one
+Graph merge_common(const Graph& g, const PassOptions& options);    // equal nodes become one
+Graph round_operands(const Graph& g, const PassOptions& options);  // what PassOptions::bf16 says
 
 struct Pass {
   std::string_view name;

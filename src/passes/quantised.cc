@@ -11,11 +11,6 @@ namespace deepseek {
 
 namespace {
 
-bool moves_elements(Value v) {
-  const std::array views = {"reshape", "transpose", "slice", "broadcast_to"};
-  return std::any_of(views.begin(), views.end(), [v](const char* op) { return is_op(v, op); });
-}
-
 // The same view of other elements.
 Value viewed(Graph& g, Value view, Value x) { return g.op(view.node->op->name, {x}, view.node->attrs); }
 
@@ -134,6 +129,11 @@ bool is_weight(Value v) {
   if (n.is_constant()) return true;
   if (n.is_input()) return n.role == Role::Parameter;
   return std::all_of(n.inputs.begin(), n.inputs.end(), [](Value in) { return !in || is_weight(in); });
+}
+
+bool moves_elements(Value v) {
+  const std::array views = {"reshape", "transpose", "slice", "broadcast_to"};
+  return std::any_of(views.begin(), views.end(), [v](const char* op) { return is_op(v, op); });
 }
 
 std::span<const Rule> byte_rules() {

@@ -1,4 +1,4 @@
-// deepseek-opt FILE [--pass NAME]... [--disable NAME]... [--weight-bits 8|4]: reads a graph's text form, runs passes and prints what
+// deepseek-opt FILE [--pass NAME]... [--disable NAME]... [--weight-bits 8|4] [--bf16]: reads a graph's text form, runs passes and prints what
 // comes out. Without --pass: the whole pipeline. --list-passes and --list-rules name what there is. For tests.
 #include <cstdio>
 #include <fstream>
@@ -22,6 +22,7 @@ struct Arguments {
   std::string file;
   std::vector<std::string> passes, disabled;
   int weight_bits = 0;
+  bool bf16 = false;
 };
 
 Arguments read_arguments(std::span<char*> argv) {
@@ -33,6 +34,8 @@ Arguments read_arguments(std::span<char*> argv) {
       throw Error(Code::InvalidArgument, "deepseek-opt", "", "a value after " + std::string(arg), "nothing");
     if (takes_name)
       (arg == "--pass" ? a.passes : a.disabled).emplace_back(argv[++i]);
+    else if (arg == "--bf16")
+      a.bf16 = true;
     else if (takes_bits)
       a.weight_bits = std::string_view(argv[++i]) == "4" ? 4 : 8;
     else if (a.file.empty())
@@ -56,7 +59,7 @@ std::string read_text(const std::string& path) {
 }
 
 Graph run(const Graph& graph, const Arguments& a) {
-  const deepseek::PassOptions options{.disabled = a.disabled, .weight_bits = a.weight_bits};
+  const deepseek::PassOptions options{.disabled = a.disabled, .bf16 = a.bf16, .weight_bits = a.weight_bits};
   if (a.passes.empty()) return deepseek::run_pipeline(graph, options);
   Graph result = graph.clone();
   for (const std::string& name : a.passes) {

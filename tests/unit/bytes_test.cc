@@ -123,6 +123,26 @@ TEST_P(Bytes, ConvolutionWhoseBorderIsTheZeroPoint) {
     }
 }
 
+// Whole steps of the depth are read in place, by matrix registers too; few channels are packed out of a copy.
+TEST_P(Bytes, ConvolutionOfChannelsLast) {
+  for (const std::int64_t channels : {3, 64, 128})
+    for (const std::int64_t stride : {1, 2}) {
+      SCOPED_TRACE(::testing::Message() << channels << " channels, stride " << stride);
+      Graph g;
+      GraphBuilder b(g);
+      const Dims of_x = {2, 5, 37, channels}, of_w = {40, channels, 3, 2};
+      const Value x = g.placeholder("x", DType::U8, Shape(of_x.begin(), of_x.end()));
+      const Value w = g.constant(random_bytes(DType::I8, of_w, 2), "w");
+      g.output("y", g.op("conv", {centred(b, x, Zero::Known, 99), b.cast(w, DType::I32)},
+                         {{"strides", std::vector<std::int64_t>{stride, stride}},
+                          {"pad_low", std::vector<std::int64_t>{1, 0}},
+                          {"pad_high", std::vector<std::int64_t>{1, 1}},
+                          {"input_layout", std::string("N01C")},
+                          {"output_layout", std::string("N01C")}}));
+      expect_right(g, {{"x", random_bytes(DType::U8, of_x, 1)}});
+    }
+}
+
 // precision="int8": weights by column and activations by row, to 7 bits and a sign.
 TEST_P(Bytes, LayersOfFloatsAreQuantised) {
   const std::vector<std::int64_t> one = {1, 1}, two = {2, 1};

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "deepseek/compile.h"
+#include "ops/graph_builder.h"
 #include "support/amx_emulator.h"
 #include "support/gemm_program.h"
 #include "targets/cpu/cpu_target.h"
@@ -119,6 +120,69 @@ TEST_P(Bf16, Convolutions) {
           },
           {{"x", random_tensor(x, 1)}});
     }
+}
+
+// Rows of whole steps of the depth are read in place, by matrix registers too; few channels are packed out of a copy.
+TEST_P(Bf16, ConvolutionsOfChannelsLast) {
+  const std::vector<std::int64_t> ones = {1, 1};
+  for (const std::int64_t channels : {3, 32, 96})
+    for (const std::int64_t stride : {1, 2})
+      for (const auto& [height, width, low] : {std::tuple{6, 37, 1}, {9, 7, 0}, {1, 16, 1}}) {
+        SCOPED_TRACE(::testing::Message()
+                     << channels << " channels, " << height << " x " << width << ", stride " << stride);
+        const Dims x = {2, height, width, channels}, w = {40, channels, height > 1 ? 3 : 1, 3};
+        expect_rounded(
+            [&](Graph& g, const auto& round_to) {
+              return g.op("conv",
+                          {round_to(g, g.placeholder("x", DType::F32, Shape(x.begin(), x.end()))),
+                           round_to(g, g.constant(random_tensor(w, 2), "w"))},
+                          {{"strides", std::vector<std::int64_t>{stride, stride}},
+                           {"pad_low", std::vector<std::int64_t>{low, low}},
+                           {"pad_high", ones},
+                           {"input_layout", std::string("N01C")},
+                           {"output_layout", std::string("N01C")}});
+            },
+            {{"x", random_tensor(x, 1)}});
+      }
+}
+
+// What contractions multiply is stored in bf16, also for those who add it, reduce it or look at its other end.
+TEST_P(Bf16, ValuesBetweenContractionsAreStoredRounded) {
+  const std::vector<std::int64_t> ones = {1, 1};
+  const auto draw = [&](Graph& g, const auto& round_to, bool narrow) {
+    GraphBuilder b(g);
+    const auto stored = [&](Value v) { return narrow ? b.widen(b.cast(v, DType::BF16)) : v; };
+    const auto conv = [&](Value x, Dims shape, unsigned seed) {
+      const bool pads = shape[2] > 1;
+      const std::vector<std::int64_t> border = pads ? ones : std::vector<std::int64_t>{0, 0};
+      return g.op("conv", {x, round_to(g, g.constant(random_tensor(shape, seed)))},
+                  {{"pad_low", border},
+                   {"pad_high", border},
+                   {"input_layout", std::string("N01C")},
+                   {"output_layout", std::string("N01C")}});
+    };
+    const Value x = round_to(g, g.placeholder("x", DType::F32, {2, 5, 20, 32}));
+    const Value a = stored(g.op("relu", {conv(x, {64, 32, 3, 3}, 2)}));
+    const Value c = stored(b.add(conv(a, {64, 64, 3, 3}, 3), a));
+    const Value d = stored(b.mul(b.reshape(b.mean(c, {1, 2}, true), {2, 64}), 3));
+    const Value y = b.matmul(d, round_to(g, g.constant(random_tensor({64, 24}, 4))));
+    g.output("y", b.add(y, b.reshape(b.max(conv(c, {24, 64, 1, 1}, 5), {1, 2}, true), {2, 24})));
+  };
+  Graph g, rounded;
+  draw(g, [](Graph&, const Value& v) { return v; }, false);
+  draw(
+      rounded,
+      [](Graph& to, const Value& v) {
+        GraphBuilder b(to);
+        return b.widen(b.cast(v, DType::BF16));
+      },
+      true);
+  const NamedTensors inputs = {{"x", random_tensor({2, 5, 20, 32}, 1)}};
+  const auto target = GetParam().make();
+  const Executable e = testing::compile_for(g, *target, {}, Precision::Bf16);
+  EXPECT_NE(e.explain().find("relu_cast"), std::string::npos) << e.explain();
+  // Sums in another order may round to the neighbour.
+  testing::expect_close(e.run(inputs).at("y"), testing::reference(rounded, inputs).at("y"), 2e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(, Bf16, ::testing::ValuesIn(targets_with_bf16()), testing::target_name);

@@ -51,7 +51,9 @@ std::string target_name(const ::testing::TestParamInfo<NamedTarget>& info) { ret
 
 Executable compile_for(const Graph& g, Target& target, const std::vector<std::string>& disabled,
                        kernels::Precision precision) {
-  const PassOptions passes{disabled, precision == kernels::Precision::Int8};
+  const PassOptions passes{.disabled = disabled,
+                           .quantise = precision == kernels::Precision::Int8,
+                           .bf16 = precision == kernels::Precision::Bf16};
   return lower(run_pipeline(g, passes), target,
                {.disabled = disabled, .fuse = passes.allows("form_groups"), .precision = precision});
 }
