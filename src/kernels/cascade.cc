@@ -343,9 +343,10 @@ bool takes_cascades(const LoweringContext& context) {
   return context.allows("cascade") && context.precision == Precision::Fp32 && register_tile(context.target);
 }
 
-std::optional<double> price_cascade(const Group& group, const LoweringContext& context) {
+// A cascade and its parts keep the same weights.
+std::optional<Price> price_cascade(const Group& group, const LoweringContext& context) {
   const auto lowering = take(group, context);
-  return lowering ? std::optional(lowering->cost()) : std::nullopt;
+  return lowering ? std::optional(Price{lowering->cost()}) : std::nullopt;
 }
 
 std::optional<Lowered> lower_cascade(const Group& group, const LoweringContext& context) {
@@ -353,13 +354,13 @@ std::optional<Lowered> lower_cascade(const Group& group, const LoweringContext& 
   return lowering ? std::optional(lowering->run()) : std::nullopt;
 }
 
-std::optional<double> price_apart(const Group& group, const LoweringContext& context) {
+std::optional<Price> price_apart(const Group& group, const LoweringContext& context) {
   const auto lowering = take(group, context);
   if (!lowering) return std::nullopt;
   double result = lowering->taps_cost() + lowering->cost_of_memory();
   for (const Group& part : group.parts)
-    if (const auto priced = priced_ways(part, context); !priced.empty()) result += priced.front().cost;
-  return result;
+    if (const auto priced = priced_ways(part, context); !priced.empty()) result += priced.front().price.work;
+  return Price{result};
 }
 
 }  // namespace deepseek::kernels

@@ -65,6 +65,12 @@ class GemmLowering {
   // Windows are for what is no plain matrix.
   bool reads_windows() const { return windows_.has_value(); }
 
+  Price price(const LoweringContext& context) const {
+    const Dim panels = packed_size();
+    const bool keeps = panels.is_static() && context.fixed.contains(g_.anchor->in(1).node);
+    return {cost(), keeps ? static_cast<double>(bytes(stored_, panels.value())) : 0};
+  }
+
   double cost() const {
     const auto guess = [](const Dim& d, std::int64_t otherwise) {
       return d.is_static() ? d.value() : otherwise;
@@ -93,7 +99,7 @@ class GemmLowering {
   Lowered run(Precision asked) {
     Lowered result;
     const Dim panels = ceildiv(n_, b_.nr);
-    result.temps = {Type{stored_, {batch_ * panels * padded_ * b_.nr}}};
+    result.temps = {Type{stored_, {packed_size()}}};
     result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
                                   : pack_groups(panels)};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
@@ -109,6 +115,8 @@ class GemmLowering {
   }
 
  private:
+  Dim packed_size() const { return batch_ * ceildiv(n_, b_.nr) * padded_ * b_.nr; }
+
   // Neighbours in the depth fill a word of 32 bits, which is what is stored.
   Call pack_groups(const Dim& panels) {
     Assembly a(g_);
@@ -636,18 +644,18 @@ std::optional<GemmLowering> take(const Group& group, const LoweringContext& cont
 
 }  // namespace
 
-std::optional<double> price_gemm(const Group& group, const LoweringContext& context) {
+std::optional<Price> price_gemm(const Group& group, const LoweringContext& context) {
   const auto lowering = take(group, context, false);
-  return lowering ? std::optional(lowering->cost()) : std::nullopt;
+  return lowering ? std::optional(lowering->price(context)) : std::nullopt;
 }
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context) {
   auto lowering = take(group, context, false);
   return lowering ? std::optional(lowering->run(context.precision)) : std::nullopt;
 }
 
-std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context) {
+std::optional<Price> price_gemm_windows(const Group& group, const LoweringContext& context) {
   const auto lowering = take(group, context, true);
-  return lowering ? std::optional(lowering->cost()) : std::nullopt;
+  return lowering ? std::optional(lowering->price(context)) : std::nullopt;
 }
 std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context) {
   auto lowering = take(group, context, true);

@@ -60,21 +60,31 @@ struct LoweringContext {
 // The symbols in a node's result shapes that neither its inputs nor its attributes have.
 std::vector<std::string> defined_symbols(const Node& n);
 
+// What a way costs: a run's time in multiply-adds of full tiles, and how much memory what it prepares keeps.
+struct Price {
+  double work, kept_bytes = 0;
+};
+
+// What a byte that is kept between runs is worth in each of them: a quarter of the time to read it from memory, at 12.5
+// GB/s. A way that keeps less may take so much longer; a megabyte is worth 20 us.
+constexpr double kSecondsPerKeptByte = 0.25 / 12.5e9;
+
 // A way gives nothing for a group that it does not take.
 struct Way {
   std::string_view name;
   // Null: the group's parts, each by itself (passes/cascade.h).
   std::optional<Lowered> (*lower)(const Group&, const LoweringContext&);
   bool required = false;  // a definition's generic schedule: cannot be disabled
-  // What it would cost, in multiply-adds of full tiles; null: the way is taken wherever it can be.
-  std::optional<double> (*price)(const Group&, const LoweringContext&) = nullptr;
+  // Null: the way is taken wherever it can be.
+  std::optional<Price> (*price)(const Group&, const LoweringContext&) = nullptr;
 };
 // Best first; the definitions last.
 std::span<const Way> ways();
 
 struct PricedWay {
   const Way* way;
-  double cost;
+  Price price;
+  double cost;  // all of it, in multiply-adds
 };
 // The ways with a price that take the group, cheapest first.
 std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& context);
@@ -83,19 +93,19 @@ std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& co
 // group of its kind.
 Lowered lower_group(const Group& group, const LoweringContext& context, const Way* way = nullptr);
 
-template <int Outputs>
+template <int Outputs, bool AtUse>
 std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context);
-template <int Outputs>
-std::optional<double> price_winograd(const Group& group, const LoweringContext& context);
+template <int Outputs, bool AtUse>
+std::optional<Price> price_winograd(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
-std::optional<double> price_gemm(const Group& group, const LoweringContext& context);
+std::optional<Price> price_gemm(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context);
-std::optional<double> price_gemm_windows(const Group& group, const LoweringContext& context);
+std::optional<Price> price_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_attention(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_cascade(const Group& group, const LoweringContext& context);
-std::optional<double> price_cascade(const Group& group, const LoweringContext& context);
-std::optional<double> price_apart(const Group& group, const LoweringContext& context);
+std::optional<Price> price_cascade(const Group& group, const LoweringContext& context);
+std::optional<Price> price_apart(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);

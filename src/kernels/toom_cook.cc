@@ -44,6 +44,17 @@ Expr terms(const std::vector<double>& row, std::span<const Expr> x, std::optiona
   return sum;
 }
 
+// The column of this parity that alone is not zero.
+std::optional<std::size_t> lone_term(const std::vector<double>& row, std::size_t parity) {
+  std::optional<std::size_t> found;
+  for (std::size_t j = parity; j < row.size(); j += 2) {
+    if (row[j] == 0) continue;
+    if (found) return std::nullopt;
+    found = j;
+  }
+  return found;
+}
+
 constexpr double kRounding = 1e-12;
 
 // Whether the rows are even + odd and even - odd parts.
@@ -72,22 +83,22 @@ ToomCook toom_cook(std::int64_t outputs) {
       outputs == 2 ? std::vector<double>{0, 1, -1} : std::vector<double>{0, s, -s, 2 * s, -2 * s};
   const auto m = static_cast<std::size_t>(outputs), n = m + kTaps - 1;
   ToomCook t{outputs, {}, {}, {}};
+  t.output.resize(m);
   for (std::size_t j = 0; j < a.size(); ++j) {
     std::vector<double> row = vanishing(a, j);
     double scale = 1;
     for (std::size_t k = 0; k < a.size(); ++k)
       if (k != j) scale *= a[j] - a[k];
     row.resize(n, 0.0);
+    for (double& x : row) x = std::copysign(1.0, scale) * x;
     t.input.push_back(row);
-    t.kernel.push_back({1 / scale, a[j] / scale, a[j] * a[j] / scale});
+    t.kernel.push_back({1, a[j], a[j] * a[j]});
+    for (std::size_t i = 0; i < m; ++i)
+      t.output[i].push_back(std::pow(a[j], static_cast<double>(i)) / std::abs(scale));
   }
   t.input.push_back(vanishing(a, a.size()));
   t.kernel.push_back({0, 0, 1});
-  for (std::size_t i = 0; i < m; ++i) {
-    t.output.emplace_back();
-    for (const double p : a) t.output.back().push_back(i == 0 ? 1 : std::pow(p, static_cast<double>(i)));
-    t.output.back().push_back(i + 1 == m ? 1 : 0);
-  }
+  for (std::size_t i = 0; i < m; ++i) t.output[i].push_back(i + 1 == m ? 1 : 0);
   // Rounding must not hide that a coefficient is 0 or 1.
   for (Matrix* matrix : {&t.input, &t.kernel, &t.output})
     for (std::vector<double>& row : *matrix)
@@ -115,9 +126,17 @@ std::vector<Expr> transform(const Matrix& matrix, std::span<const Expr> x, std::
       result.push_back(
           let("t", i % 2 == 0 ? terms(for_even[i], even, {}) : terms(for_odd[i], odd, {}), lets));
     } else if (i + 1 < matrix.size() && mirrored(matrix[i], matrix[i + 1])) {
-      const Expr e = let("t", terms(matrix[i], x, 0), lets), o = let("t", terms(matrix[i], x, 1), lets);
-      result.push_back(let("t", e + o, lets));
-      result.push_back(let("t", e - o, lets));
+      const Expr e = let("t", terms(matrix[i], x, 0), lets);
+      const auto odd_term = lone_term(matrix[i], 1);
+      if (const double c = odd_term ? matrix[i][*odd_term] : 1; std::abs(c) != 1) {
+        const DType t = x[*odd_term].type();
+        result.push_back(let("t", make(Op::Fma, {x[*odd_term], constant(t, c), e}), lets));
+        result.push_back(let("t", make(Op::Fma, {x[*odd_term], constant(t, -c), e}), lets));
+      } else {
+        const Expr o = let("t", terms(matrix[i], x, 1), lets);
+        result.push_back(let("t", e + o, lets));
+        result.push_back(let("t", e - o, lets));
+      }
       ++i;
     } else {
       result.push_back(let("t", terms(matrix[i], x, {}), lets));
@@ -126,18 +145,40 @@ std::vector<Expr> transform(const Matrix& matrix, std::span<const Expr> x, std::
   return result;
 }
 
-std::vector<Expr> transform_2d(const Matrix& matrix, std::span<const Expr> x, std::vector<Stmt>& lets) {
+void transform_2d(const Matrix& matrix, std::span<const Expr> x, std::vector<Stmt>& lets,
+                  const std::function<void(std::size_t, const Expr&)>& made) {
   const std::size_t to = matrix.size(), from = matrix[0].size();
-  std::vector<Expr> half(to * from), result;
+  std::vector<Expr> half(to * from);
   for (std::size_t c = 0; c < from; ++c) {
     std::vector<Expr> column;
     for (std::size_t r = 0; r < from; ++r) column.push_back(x[r * from + c]);
     const auto y = transform(matrix, column, lets);
     for (std::size_t r = 0; r < to; ++r) half[r * from + c] = y[r];
   }
-  for (std::size_t r = 0; r < to; ++r)
-    for (const Expr& e : transform(matrix, std::span(half).subspan(r * from, from), lets))
-      result.push_back(e);
+  for (std::size_t r = 0; r < to; ++r) {
+    const auto row = transform(matrix, std::span(half).subspan(r * from, from), lets);
+    for (std::size_t c = 0; c < to; ++c) made(r * to + c, row[c]);
+  }
+}
+
+std::vector<Expr> transform_row(const Matrix& matrix, std::size_t row, std::span<const Expr> x) {
+  const std::size_t from = matrix[0].size();
+  std::vector<Expr> half;
+  for (std::size_t c = 0; c < from; ++c) {
+    std::vector<Expr> column;
+    for (std::size_t r = 0; r < from; ++r) column.push_back(x[r * from + c]);
+    half.push_back(terms(matrix[row], column, {}));
+  }
+  std::vector<Stmt> lets;
+  std::vector<Expr> result = transform(matrix, half, lets);
+  std::vector<Var> names;
+  std::vector<Expr> values;
+  for (const Stmt& s : lets) {
+    const Let& one = *as<Let>(s);
+    values.push_back(substitute(one.value, names, values));
+    names.push_back(one.var);
+  }
+  for (Expr& e : result) e = substitute(e, names, values);
   return result;
 }
 

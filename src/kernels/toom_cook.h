@@ -22,14 +22,18 @@ struct ToomCook {
 };
 
 // For m = 2 and m = 4. The points are 0, infinity and pairs of opposite sign, whose results share their even and odd
-// parts; those of m = 4 are +-sqrt(1/2) and +-sqrt(2), which halve the error of the usual +-1 and +-2.
+// parts; those of m = 4 are +-sqrt(1/2) and +-sqrt(2), which halve the error of the usual +-1 and +-2. The scales that
+// belong to the points are in `output`: without them a kernel's transform costs least and rounds least.
 ToomCook toom_cook(std::int64_t outputs);
 
 // matrix * x as statements: each intermediate is a Let appended to `lets`, so that it is computed once.
 std::vector<loops::Expr> transform(const Matrix& matrix, std::span<const loops::Expr> x,
                                    std::vector<loops::Stmt>& lets);
-// matrix * x * matrix^T, x and the result row-major.
-std::vector<loops::Expr> transform_2d(const Matrix& matrix, std::span<const loops::Expr> x,
-                                      std::vector<loops::Stmt>& lets);
+// matrix * x * matrix^T, x and the result row-major; `made` gets each element, in order, as soon as there is one.
+void transform_2d(
+    const Matrix& matrix, std::span<const loops::Expr> x, std::vector<loops::Stmt>& lets,
+    const std::function<void(std::size_t, const loops::Expr&)>&
+        made);  // One row of that, without statements: its elements share what they have in common.
+std::vector<loops::Expr> transform_row(const Matrix& matrix, std::size_t row, std::span<const loops::Expr> x);
 
 }  // namespace deepseek::kernels

@@ -4,6 +4,7 @@
 
 #include "kernels/gpu_map.h"
 #include "kernels/lowered.h"
+#include "kernels/register_tile.h"
 #include "ops/op.h"
 
 namespace deepseek::kernels {
@@ -11,8 +12,10 @@ namespace deepseek::kernels {
 namespace {
 
 constexpr Way kWays[] = {
-    {"winograd 4x4", lower_winograd<4>, false, price_winograd<4>},
-    {"winograd 2x2", lower_winograd<2>, false, price_winograd<2>},
+    {"winograd 4x4", lower_winograd<4, false>, false, price_winograd<4, false>},
+    {"winograd 2x2", lower_winograd<2, false>, false, price_winograd<2, false>},
+    {"winograd at use 4x4", lower_winograd<4, true>, false, price_winograd<4, true>},
+    {"winograd at use 2x2", lower_winograd<2, true>, false, price_winograd<2, true>},
     {"gemm windows", lower_gemm_windows, false, price_gemm_windows},
     {"gemm", lower_gemm, false, price_gemm},
     {"cascade", lower_cascade, false, price_cascade},
@@ -24,6 +27,9 @@ constexpr Way kWays[] = {
     {"map", lower_map, true},
     {"program", lower_program, true},
 };
+
+// A quarter of the price of reading what is kept: kSecondsPerKeptByte in multiply-adds.
+double keeping(double bytes, const TargetInfo& target) { return cost_of(0, bytes / 4, target) / 4; }
 
 // Of nothing there is no fast way: the definition's loops do not run.
 bool is_empty(const Group& group) {
@@ -50,7 +56,8 @@ std::vector<PricedWay> priced_ways(const Group& group, const LoweringContext& co
   if (is_empty(group)) return result;
   for (const Way& way : kWays)
     if (way.price && context.allows(way.name))
-      if (const auto cost = way.price(group, context)) result.push_back({&way, *cost});
+      if (const auto price = way.price(group, context))
+        result.push_back({&way, *price, price->work + keeping(price->kept_bytes, context.target)});
   std::sort(result.begin(), result.end(), [](const PricedWay& a, const PricedWay& b) {
     return std::tie(a.cost, a.way) < std::tie(b.cost, b.way);
   });

@@ -3,7 +3,9 @@
 // The output is cut into patches of m x m, each made from (m+2) x (m+2) inputs. Transformed, a convolution is a product
 // per point and channel, which summed over channels is one matrix product per point: patches x channels times channels x
 // filters, with 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. Three programs:
-//   filters: transformed once when they are constants, [panel][point][channel][NR];
+//   filters: transformed once, [panel][point][channel][NR]; or "at use": kept as they are, [panel][channel][9][NR], a
+//            quarter (m = 4) of that, which each task transforms, some channels at a time, into its scratchpad or, where
+//            there are few patches, in registers step by step;
 //   inputs:  [point][patch][channel]: by each task for its own patches where there are enough of them that a task can
 //            take all panels, else in a phase before;
 //   product: a task owns a block of patches, and all panels of filters or one; it multiplies all points into its
@@ -26,6 +28,10 @@ constexpr std::int64_t kRowPadding = 16;  // keeps rows of transformed inputs of
 constexpr std::int64_t kMinChannels = 16;
 constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
 constexpr std::int64_t kManyTiles = 64;   // of a batch whose size is not known
+constexpr std::int64_t kTaps = 9;
+constexpr std::int64_t kLine = kLineBytes / 4;  // floats
+// Bytes of transformed filters: fewer are not worth transforming in each run.
+constexpr double kWorthRemaking = 1 << 20;
 
 struct ConvShape {
   Dim batch;
@@ -51,17 +57,44 @@ std::optional<ConvShape> shape_of(const Node& n) {
   return ConvShape{y[0], y[1].value(), y[2].value(), x[3].value(), y[3].value()};
 }
 
-// Multiply-adds of the products, of both transforms, and those that fit into the time of reading the filters.
-double cost(const ConvShape& s, std::int64_t m, const TileShape& tile, const TargetInfo& target) {
-  // Both transforms take about as long per element as a dozen multiply-adds of the product.
-  constexpr double kTransform = 12;
+// So few patches that transforming filters again for each tile of them costs less than writing them to memory.
+constexpr std::int64_t kFewTiles = 6;
+constexpr std::int64_t kLeastHeld = 3;  // rows: of fewer the transforms would cost too much
+
+// Patches per tile where products of a row of points stay in registers with the filters' transform; 0 where they do not.
+std::int64_t held_rows(const Dim& patches, std::int64_t m, const TileShape& tile, std::int64_t lanes) {
+  constexpr std::int64_t kOperands = 4;  // registers for a row of taps, half transformed, and a part of it
+  const std::int64_t most = (tile.m * tile.n / lanes - kOperands) / (m + 2);
+  if (!patches.is_static() || tile.k != 1 || most < kLeastHeld) return 0;
+  const std::int64_t rows = tile_rows(patches, most);
+  return ceil_of(patches.value(), rows) <= kFewTiles ? rows : 0;
+}
+
+// Multiply-adds of the products, of the transforms, and those that fit into the time of reading the filters.
+double cost(const ConvShape& s, std::int64_t m, bool at_use, const TileShape& tile,
+            const TargetInfo& target) {
+  // Both transforms take about as long per element as a dozen multiply-adds of the product; those of filters as ten where
+  // they are written to the second cache, and as two for each tile where they stay in registers.
+  constexpr double kTransform = 12, kFilterTransform = 10, kHeldTransform = 2;
   const double points = static_cast<double>((m + 2) * (m + 2));
   const std::int64_t patches =
       (s.batch.is_static() ? s.batch.value() : 1) * ceil_of(s.height, m) * ceil_of(s.width, m);
-  const std::int64_t mr = tile_rows(patches, tile.m);
-  const double rows = tile_cost(patches, mr), plane = static_cast<double>(s.channels * s.filters);
-  const double transforms = kTransform * static_cast<double>(patches * (s.channels + s.filters)) * points;
-  return cost_of(points * rows * plane + transforms, points * plane, target);
+  const std::int64_t held =
+      at_use ? held_rows(s.batch.is_static() ? Dim(patches) : s.batch, m, tile, target.vector_bytes / 4) : 0;
+  const std::int64_t mr = held > 0 ? held : tile_rows(patches, tile.m);
+  const double rows = held > 0 ? static_cast<double>(ceil_of(patches, mr) * mr) : tile_cost(patches, mr),
+               plane = static_cast<double>(s.channels * s.filters);
+  double transforms = kTransform * static_cast<double>(patches * (s.channels + s.filters)) * points;
+  if (held > 0)
+    transforms += kHeldTransform * static_cast<double>(ceil_of(patches, mr)) * points * plane;
+  else if (at_use)
+    transforms += kFilterTransform * points * plane;
+  return cost_of(points * rows * plane + transforms, (at_use ? kTaps : points) * plane, target);
+}
+
+// Of the filters as they are kept between runs.
+double kept_bytes(const ConvShape& s, std::int64_t m, bool at_use) {
+  return static_cast<double>(s.channels * s.filters * (at_use ? kTaps : (m + 2) * (m + 2)) * 4);
 }
 
 // How far results are from exact ones, relative to the largest, measured over random filters: a multiple of the root of
@@ -73,19 +106,22 @@ double rounding(const ConvShape& s, std::int64_t m) {
 class WinogradLowering {
  public:
   WinogradLowering(const Group& group, const TileShape& tile, ConvShape shape, std::int64_t patch,
-                   const TargetInfo& target)
+                   bool at_use, const TargetInfo& target)
       : g_(group),
         tile_(tile),
         c_(contraction_of(*group.anchor)),
         s_(std::move(shape)),
-        t_(toom_cook(patch)) {
+        t_(toom_cook(patch)),
+        at_use_(at_use) {
     const std::int64_t lanes = target.vector_bytes / 4;
     down_ = ceil_of(s_.height, patch);
     across_ = ceil_of(s_.width, patch);
     patches_ = s_.batch * (down_ * across_);
     points_ = t_.points() * t_.points();
-    mr_ = tile_rows(patches_, tile.m);
-    nr_ = std::min(tile.n, ceil_of(s_.filters, lanes) * lanes);
+    const std::int64_t held = at_use ? held_rows(patches_, patch, tile, lanes) : 0;
+    in_registers_ = held > 0;
+    mr_ = in_registers_ ? held : tile_rows(patches_, tile.m);
+    nr_ = in_registers_ ? lanes : std::min(tile.n, ceil_of(s_.filters, lanes) * lanes);
     panels_ = ceil_of(s_.filters, nr_);
     stride_ = s_.channels + kRowPadding;
     block_for(target.l2_bytes);
@@ -93,34 +129,50 @@ class WinogradLowering {
 
   Lowered run() {
     Lowered result;
-    result.temps = {Type{DType::F32, {Dim(points_ * panels_ * s_.channels * nr_)}}};
-    result.calls = {filters(result.temps[0]), product(result.temps[0])};
-    result.calls[0].flops = Dim(points_ * panels_ * s_.channels * nr_);  // elements made
-    result.way = "winograd " + std::to_string(t_.outputs) + "x" + std::to_string(t_.outputs);
+    const Type kept{DType::F32, {Dim(panels_ * s_.channels * nr_ * (at_use_ ? kTaps : points_))}};
+    result.temps = {kept};
+    result.calls = {filters(kept), product(kept)};
+    result.calls[0].flops = numel(kept.shape);  // elements made
+    result.way = std::string(at_use_ ? "winograd at use " : "winograd ") + std::to_string(t_.outputs) + "x" +
+                 std::to_string(t_.outputs);
     result.calls[1].flops = patches_ * Dim(points_ * s_.channels * s_.filters * 2);  // of the products
     return result;
   }
 
  private:
   // A block's products share the second cache with a panel of filters, and with the block's transformed inputs where
-  // tasks take all panels.
+  // tasks take all panels (those that transform filters take one, so that more patches share them).
   void block_for(std::int64_t l2_bytes) {
     const std::int64_t tile_bytes = mr_ * points_ * 4;
     const std::int64_t tiles = patches_.is_static() ? ceil_of(patches_.value(), mr_) : kManyTiles;
     const std::int64_t with_inputs = l2_bytes * 3 / 4 / (tile_bytes * (stride_ + nr_));
-    all_panels_ = with_inputs >= 2 && tiles >= kWantedTasks * with_inputs;
+    all_panels_ = !at_use_ && with_inputs >= 2 && tiles >= kWantedTasks * with_inputs;
     tiles_per_block_ =
         all_panels_ ? with_inputs : std::max<std::int64_t>(1, l2_bytes / 4 / (tile_bytes * nr_));
     if (patches_.is_static())
       tiles_per_block_ = ceil_of(tiles, std::max<std::int64_t>(1, ceil_of(tiles, tiles_per_block_)));
+    const std::int64_t most = std::max<std::int64_t>(1, l2_bytes / 4 / (points_ * nr_ * 4));
+    slices_ = at_use_ && !in_registers_ ? ceil_of(s_.channels, most) : 1;
+    slice_ = ceil_of(s_.channels, slices_);
+    // An odd number of cache lines: the points of a channel lie in different sets.
+    point_stride_ = at_use_ ? ceil_of(slice_ * nr_, 2 * kLine) * 2 * kLine + kLine : slice_ * nr_;
   }
 
-  Call filters(const Type& packed) {
+  // matrix * taps * matrix^T, element p at buffer[first + p * stride].
+  static void store_transformed(const Matrix& matrix, std::span<const Expr> taps, const Buffer& buffer,
+                                const Expr& first, const Expr& stride, std::vector<Stmt>& body) {
+    transform_2d(matrix, taps, body, [&](std::size_t p, const Expr& x) {
+      body.push_back(stmt(Store{buffer, first + stride * static_cast<std::int64_t>(p), x, {}}));
+    });
+  }
+
+  Call filters(const Type& kept) {
     Assembly a(g_);
     const Axis panel = make_axis("panel", panels_), channel = make_axis("c", s_.channels),
                lane = make_axis("j", nr_);
     const Expr column = var(panel.var) * nr_ + var(lane.var);
     const Expr valid = s_.filters % nr_ == 0 ? Expr() : column < s_.filters;
+    const Buffer out = a.temp(0, kept, Access::Write);
     std::vector<Stmt> body;
     std::vector<Expr> taps;
     for (std::int64_t y = 0; y < 3; ++y)
@@ -128,12 +180,13 @@ class WinogradLowering {
         const std::vector<Expr> n = {column}, k = {y, x, var(channel.var)};
         taps.push_back(let("w", c_.right(a.scope(), {}, n, k, valid), body));
       }
-    const std::vector<Expr> points = transform_2d(t_.kernel, taps, body);
-    const Buffer out = a.temp(0, packed, Access::Write);
-    for (std::size_t p = 0; p < points.size(); ++p) {
-      const Expr point = var(panel.var) * points_ + static_cast<std::int64_t>(p);
-      const Expr index = (point * s_.channels + var(channel.var)) * nr_ + var(lane.var);
-      body.push_back(stmt(Store{out, index, points[p], {}}));
+    if (at_use_) {
+      const Expr first = (var(panel.var) * s_.channels + var(channel.var)) * (kTaps * nr_) + var(lane.var);
+      for (std::size_t i = 0; i < taps.size(); ++i)
+        body.push_back(stmt(Store{out, first + static_cast<std::int64_t>(i) * nr_, taps[i], {}}));
+    } else {
+      const Expr first = (var(panel.var) * (points_ * s_.channels) + var(channel.var)) * nr_ + var(lane.var);
+      store_transformed(t_.kernel, taps, out, first, s_.channels * nr_, body);
     }
     const std::vector<Axis> grid = {panel, channel};
     a.phase(parallel_over(grid, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
@@ -168,41 +221,114 @@ class WinogradLowering {
         const std::vector<Expr> m = {at.image, at.y + y, at.x + x}, k = {0, 0, var(channel.var)};
         taps.push_back(let("d", c_.left(a.scope(), {}, m, k, {}), body));
       }
-    const std::vector<Expr> points = transform_2d(t_.input, taps, body);
-    for (std::size_t p = 0; p < points.size(); ++p) {
-      const Expr index = (static_cast<std::int64_t>(p) * to.rows + row) * stride_ + var(channel.var);
-      body.push_back(stmt(Store{to.buffer, index, points[p], {}}));
-    }
+    store_transformed(t_.input, taps, to.buffer, row * stride_ + var(channel.var), to.rows * stride_, body);
     std::vector<Stmt> checks = a.scope().take_checks();
     body.insert(body.begin(), checks.begin(), checks.end());
     stmts.push_back(split_on_predicates(loop(channel, LoopKind::Vector, block(std::move(body)))));
     return block(std::move(stmts));
   }
 
+  // The transformed filters of a panel, or of a slice of its channels: element (point, channel, j) is
+  // buffer[first + point * point_stride_ + channel * NR + j].
+  struct Filters {
+    Buffer buffer;
+    Expr first, first_channel, channels;
+    // Where the weights begin that come after these, and how many lines each channel has of them.
+    Buffer memory;
+    Expr next;
+    std::int64_t lines;
+  };
+
+  Filters stored(const Buffer& kept, const Expr& panel) const {
+    const Expr first = panel * (points_ * s_.channels * nr_);
+    return {kept, first, 0, s_.channels, kept, {}, std::max<std::int64_t>(1, nr_ / kLine)};
+  }
+
+  // A slice of a panel's filters transformed into `to`.
+  Stmt transform_filters(const Buffer& kept, const Expr& panel, const Filters& to) const {
+    const Axis channel = make_axis("c", to.channels), lane = make_axis("j", nr_);
+    const Expr from = (panel * s_.channels + to.first_channel + var(channel.var)) * (kTaps * nr_);
+    std::vector<Stmt> body;
+    std::vector<Expr> taps;
+    for (std::int64_t i = 0; i < kTaps; ++i)
+      taps.push_back(let("w", load(kept, from + i * nr_ + var(lane.var)), body));
+    store_transformed(t_.kernel, taps, to.buffer, to.first + var(channel.var) * nr_ + var(lane.var),
+                      point_stride_, body);
+    return loop(channel, LoopKind::Serial, loop(lane, LoopKind::Vector, block(std::move(body))));
+  }
+
   // products[row][point][j] of a block, for one point and row of tiles.
-  Stmt multiply(const Inputs& inputs, const Expr& input_row, const Buffer& filters, const Expr& panel,
-                const Expr& point, const Expr& tile, const Buffer& products, const Expr& product_row) {
+  Stmt multiply(const Inputs& inputs, const Expr& input_row, const Filters& filters, const Expr& point,
+                const Expr& tile, const Buffer& products, const Expr& product_row) {
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", DType::F32, mr_, nr_});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", DType::F32, mr_, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", DType::F32, tile_.k, nr_});
-    const Axis step = make_axis("k", ceil_of(s_.channels, tile_.k));
+    const Axis step = make_axis("k", ceil_of(filters.channels, tile_.k));
     const Expr k = var(step.var) * tile_.k;
-    const Expr depth =
-        s_.channels % tile_.k == 0 ? Expr(tile_.k) : loops::min(Expr(tile_.k), Expr(s_.channels) - k);
-    const Expr left = (point * inputs.rows + input_row) * stride_ + k;
-    const Expr first = (panel * points_ + point) * s_.channels, right = (first + k) * nr_;
+    const bool whole_steps = tile_.k == 1 || (slices_ == 1 && slice_ % tile_.k == 0);
+    const Expr depth = whole_steps ? Expr(tile_.k) : loops::min(Expr(tile_.k), filters.channels - k);
+    const Expr left = (point * inputs.rows + input_row) * stride_ + filters.first_channel + k;
+    const Expr right = filters.first + point * point_stride_ + k * nr_;
     std::vector<Stmt> steps;
-    if (tile_.k == 1)
-      steps.push_back(prefetch_panel(filters, (first + s_.channels) * nr_, s_.channels, nr_, k, tile));
+    if (tile_.k == 1) steps.push_back(prefetch(filters, point, k, tile));
     steps.insert(steps.end(),
                  {stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, depth}),
-                  stmt(TileLoad{y, filters, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
-    const Stmt add = block(std::move(steps));
+                  stmt(TileLoad{y, filters.buffer, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
+    const Expr row = (product_row * points_ + point) * nr_;
+    const Stmt begin = slices_ == 1 ? stmt(TileFill{c, zero(DType::F32)})
+                                    : stmt(TileLoad{c, products, row, points_ * nr_, 1, mr_, nr_});
     const Var i = loop_var("i", mr_), j = loop_var("j", nr_), value = make_var("x", DType::F32);
-    const Expr index = ((product_row + var(i)) * points_ + point) * nr_ + var(j);
-    return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
-                  stmt(TileFill{c, zero(DType::F32)}), loop(step, LoopKind::Serial, add),
+    const Expr index = row + var(i) * (points_ * nr_) + var(j);
+    return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}), begin,
+                  loop(step, LoopKind::Serial, block(std::move(steps))),
                   stmt(TileStore{c, i, j, value, mr_, nr_, stmt(Store{products, index, var(value), {}})})});
+  }
+
+  // The tiles of a row of points: products[row][point][j] for one tile of patches, the filters transformed in registers
+  // for each step.
+  Stmt multiply_row(const Inputs& inputs, const Expr& input_row, const Buffer& kept, const Expr& panel,
+                    std::int64_t down, const Expr& tile, const Buffer& products,
+                    const Expr& product_row) const {
+    const std::int64_t across = t_.points();
+    const Axis step = make_axis("k", s_.channels);
+    const Var row = make_var("i", DType::I64), j = make_var("j", DType::I64), old = make_var("x", DType::F32);
+    const Expr k = var(step.var), first = (panel * s_.channels + k) * (kTaps * nr_);
+    std::vector<Expr> taps;
+    for (std::int64_t i = 0; i < kTaps; ++i) taps.push_back(load(kept, first + i * nr_ + var(j)));
+    const std::vector<Expr> points = transform_row(t_.kernel, static_cast<std::size_t>(down), taps);
+    std::vector<Stmt> begin, steps, end;
+    for (std::int64_t line = down; line < down + kTaps; line += across)
+      steps.push_back(
+          stmt(Prefetch{kept, first + s_.channels * (kTaps * nr_) + mod(tile * across + line, kTaps) * nr_}));
+    for (std::int64_t q = 0; q < across; ++q) {
+      const Tile c = std::make_shared<const TileNode>(TileNode{"c", DType::F32, mr_, nr_});
+      const Tile x = std::make_shared<const TileNode>(TileNode{"a", DType::F32, mr_, 1});
+      const Tile y = std::make_shared<const TileNode>(TileNode{"b", DType::F32, 1, nr_});
+      const std::int64_t point = down * across + q;
+      const Expr at = (product_row * points_ + point) * nr_;
+      const Expr left = (point * inputs.rows + input_row) * stride_ + k;
+      begin.insert(begin.end(), {stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}),
+                                 stmt(TileFill{c, zero(DType::F32)}), stmt(TileFill{y, zero(DType::F32)})});
+      steps.insert(steps.end(),
+                   {stmt(TileMap{y, row, j, old, points[static_cast<std::size_t>(q)]}),
+                    stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, 1}), stmt(TileMma{c, x, y})});
+      const Var i = loop_var("i", mr_), column = loop_var("j", nr_), value = make_var("x", DType::F32);
+      const Expr index = at + var(i) * (points_ * nr_) + var(column);
+      end.push_back(
+          stmt(TileStore{c, i, column, value, mr_, nr_, stmt(Store{products, index, var(value), {}})}));
+    }
+    begin.push_back(loop(step, LoopKind::Serial, block(std::move(steps))));
+    begin.insert(begin.end(), end.begin(), end.end());
+    return block(std::move(begin));
+  }
+
+  // Asks for a line of the weights that come next.
+  Stmt prefetch(const Filters& filters, const Expr& point, const Expr& k, const Expr& tile) const {
+    if (!at_use_)
+      return prefetch_panel(filters.buffer, filters.first + (point + 1) * point_stride_, s_.channels, nr_, k,
+                            tile);
+    return stmt(Prefetch{filters.memory, filters.next + k * (kTaps * nr_) +
+                                             mod(tile * points_ + point, filters.lines) * kLine});
   }
 
   // From a patch's products to its outputs, which go through the epilogue.
@@ -215,10 +341,7 @@ class WinogradLowering {
     for (std::int64_t p = 0; p < points_; ++p)
       points.push_back(let("m", load(products, (row_in_block * points_ + p) * nr_ + var(lane.var)), body));
     const Buffer outputs = make_buffer("outputs", DType::F32, Space::Shared, t_.outputs * t_.outputs * nr_);
-    const std::vector<Expr> made = transform_2d(t_.output, points, body);
-    for (std::size_t o = 0; o < made.size(); ++o)
-      body.push_back(
-          stmt(Store{outputs, Expr(static_cast<std::int64_t>(o) * nr_) + var(lane.var), made[o], {}}));
+    store_transformed(t_.output, points, outputs, var(lane.var), nr_, body);
     stmts.push_back(stmt(Alloc{outputs}));
     stmts.push_back(loop(lane, LoopKind::Vector, block(std::move(body))));
 
@@ -239,7 +362,7 @@ class WinogradLowering {
     return block(std::move(stmts));
   }
 
-  Call product(const Type& packed) {
+  Call product(const Type& kept_type) {
     Assembly a(g_);
     const std::int64_t block_rows = tiles_per_block_ * mr_;
     const Axis rows = make_axis("block", ceil_of(expr_of(patches_), block_rows)),
@@ -265,23 +388,53 @@ class WinogradLowering {
       const std::vector<Axis> grid = {make_axis("patch", expr_of(patches_))};
       a.phase(parallel_over(grid, transform_inputs(a, inputs, var(grid[0].var), var(grid[0].var))));
     }
-    const Buffer filters = a.temp(0, packed, Access::Read);
+    const Buffer kept = a.temp(0, kept_type, Access::Read);
     const Buffer products = make_buffer("products", DType::F32, Space::Shared, block_rows * points_ * nr_);
     task.push_back(stmt(Alloc{products}));
     const Expr tile_row = var(t.var) * mr_;
-    const Stmt one = multiply(inputs, all_panels_ ? tile_row : first + tile_row, filters, var(panel.var),
-                              var(point.var), var(t.var), products, tile_row);
-    const Stmt of_panel =
-        block({loop(point, LoopKind::Serial, loop(t, LoopKind::Serial, when_inside(tile_row, one))),
-               loop(p, LoopKind::Serial,
-                    when_inside(var(p.var),
-                                results(a, products, var(panel.var), first + var(p.var), var(p.var))))});
+    const auto multiplied = [&](const Filters& filters) {
+      const Stmt one = multiply(inputs, all_panels_ ? tile_row : first + tile_row, filters, var(point.var),
+                                var(t.var), products, tile_row);
+      return loop(point, LoopKind::Serial, loop(t, LoopKind::Serial, when_inside(tile_row, one)));
+    };
+    std::vector<Stmt> of_panel;
+    if (slices_ > 1) {
+      const Axis zeros = make_axis("z", block_rows * points_ * nr_);
+      of_panel.push_back(
+          loop(zeros, LoopKind::Vector, stmt(Store{products, var(zeros.var), zero(DType::F32), {}})));
+    }
+    if (in_registers_) {
+      for (std::int64_t down = 0; down < t_.points(); ++down)
+        of_panel.push_back(
+            loop(t, LoopKind::Serial,
+                 when_inside(tile_row, multiply_row(inputs, first + tile_row, kept, var(panel.var), down,
+                                                    var(t.var), products, tile_row))));
+    } else if (at_use_) {
+      const Axis slice = make_axis("slice", slices_);
+      const Expr begin = var(slice.var) * slice_;
+      const Filters made{
+          make_buffer("filters", DType::F32, Space::Shared, points_ * point_stride_),
+          0,
+          begin,
+          s_.channels % slice_ == 0 ? Expr(slice_) : loops::min(Expr(slice_), Expr(s_.channels) - begin),
+          kept,
+          (var(panel.var) * s_.channels + begin + slice_) * (kTaps * nr_),
+          ceil_of(kTaps * nr_, kLine)};
+      of_panel.push_back(stmt(Alloc{made.buffer}));
+      of_panel.push_back(loop(slice, LoopKind::Serial,
+                              block({transform_filters(kept, var(panel.var), made), multiplied(made)})));
+    } else {
+      of_panel.push_back(multiplied(stored(kept, var(panel.var))));
+    }
+    of_panel.push_back(
+        loop(p, LoopKind::Serial,
+             when_inside(var(p.var), results(a, products, var(panel.var), first + var(p.var), var(p.var)))));
     std::vector<Axis> grid = {rows};
     if (all_panels_) {
-      task.push_back(loop(panel, LoopKind::Serial, of_panel));
+      task.push_back(loop(panel, LoopKind::Serial, block(std::move(of_panel))));
     } else {
       grid.insert(grid.begin(), panel);
-      task.push_back(of_panel);
+      task.insert(task.end(), of_panel.begin(), of_panel.end());
     }
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
@@ -294,8 +447,12 @@ class WinogradLowering {
   ToomCook t_;
   std::int64_t down_, across_;  // patches per image
   Dim patches_;
+  bool at_use_;        // filters are transformed in the run
+  bool in_registers_;  // and each time that they are multiplied
   std::int64_t points_, mr_, nr_, panels_, stride_, tiles_per_block_;
-  bool all_panels_;  // of filters in one task, which transforms its own inputs
+  std::int64_t slices_, slice_;  // of channels, whose filters are there transformed at once; so many channels
+  std::int64_t point_stride_;    // between the transformed filters of points
+  bool all_panels_;              // of filters in one task, which transforms its own inputs
 };
 
 // The convolution and the tile for it, where the algorithm applies.
@@ -304,12 +461,16 @@ struct Taken {
   const TileShape* tile;
 };
 
-std::optional<Taken> taken(const Group& group, const LoweringContext& context, std::int64_t outputs) {
+std::optional<Taken> taken(const Group& group, const LoweringContext& context, std::int64_t outputs,
+                           bool at_use) {
   if (group.kind != GroupKind::Contraction || context.target.gpu_mapped) return std::nullopt;
   const auto shape = shape_of(*group.anchor);
   if (!shape || std::min(shape->channels, shape->filters) < kMinChannels) return std::nullopt;
   if (!context.fixed.contains(group.anchor->in(1).node)) return std::nullopt;
   if (rounding(*shape, outputs) > context.rtol) return std::nullopt;
+  const bool outdone =
+      at_use && outputs == 2 && rounding(*shape, 4) <= context.rtol;  // keeps as much, does more
+  if (at_use && (outdone || kept_bytes(*shape, outputs, false) < kWorthRemaking)) return std::nullopt;
   for (const TileShape& tile : context.target.tiles)
     if (tile.operands == DType::F32 && tile.any_rows && tile.operands_in == Space::Global)
       return Taken{*shape, &tile};
@@ -318,25 +479,30 @@ std::optional<Taken> taken(const Group& group, const LoweringContext& context, s
 
 }  // namespace
 
-template <int Outputs>
-std::optional<double> price_winograd(const Group& group, const LoweringContext& context) {
-  const auto t = taken(group, context, Outputs);
+template <int Outputs, bool AtUse>
+std::optional<Price> price_winograd(const Group& group, const LoweringContext& context) {
+  const auto t = taken(group, context, Outputs, AtUse);
   if (!t) return std::nullopt;
-  return cost(t->shape, Outputs, *t->tile, context.target);
+  return Price{cost(t->shape, Outputs, AtUse, *t->tile, context.target),
+               kept_bytes(t->shape, Outputs, AtUse)};
 }
 
-template <int Outputs>
+template <int Outputs, bool AtUse>
 std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context) {
-  const auto t = taken(group, context, Outputs);
+  const auto t = taken(group, context, Outputs, AtUse);
   if (!t) return std::nullopt;
-  Lowered lowered = WinogradLowering(group, *t->tile, t->shape, Outputs, context.target).run();
+  Lowered lowered = WinogradLowering(group, *t->tile, t->shape, Outputs, AtUse, context.target).run();
   lowered.way += precision_note(context.precision, DType::F32);
   return lowered;
 }
 
-template std::optional<double> price_winograd<2>(const Group&, const LoweringContext&);
-template std::optional<double> price_winograd<4>(const Group&, const LoweringContext&);
-template std::optional<Lowered> lower_winograd<2>(const Group&, const LoweringContext&);
-template std::optional<Lowered> lower_winograd<4>(const Group&, const LoweringContext&);
+template std::optional<Price> price_winograd<2, false>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<2, false>(const Group&, const LoweringContext&);
+template std::optional<Price> price_winograd<2, true>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<2, true>(const Group&, const LoweringContext&);
+template std::optional<Price> price_winograd<4, false>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<4, false>(const Group&, const LoweringContext&);
+template std::optional<Price> price_winograd<4, true>(const Group&, const LoweringContext&);
+template std::optional<Lowered> lower_winograd<4, true>(const Group&, const LoweringContext&);
 
 }  // namespace deepseek::kernels

@@ -258,8 +258,8 @@ class Tuning {
   void answer(const Question& q) {
     const auto best =
         std::min_element(q.ways.begin(), q.ways.end(),
-                         [](const TriedWay& a, const TriedWay& b) { return a.seconds < b.seconds; });
-    const bool clearly = best->seconds < kClearly * q.ways.front().seconds;
+                         [](const TriedWay& a, const TriedWay& b) { return a.weighed() < b.weighed(); });
+    const bool clearly = best->weighed() < kClearly * q.ways.front().weighed();
     for (const std::size_t i : q.groups) {
       if (clearly) choices_[i].way = best->way;
       for (TriedWay& w : choices_[i].ways)
@@ -289,6 +289,10 @@ std::string Choice::str() const {
     else
       std::snprintf(figure, sizeof figure, " price %.2f", w.cost / ways.front().cost);
     text += (text.empty() ? "" : ", ") + std::string(w.way->name) + figure;
+    if (w.kept_bytes > 0) {
+      std::snprintf(figure, sizeof figure, " %.1f MB", w.kept_bytes / 1e6);
+      text += figure;
+    }
   }
   return text;
 }
@@ -301,8 +305,8 @@ std::vector<Choice> choose_ways(std::span<const Group> groups, const LoweringCon
       [&](std::size_t i) {
         if (groups[i].kind != GroupKind::Contraction && groups[i].kind != GroupKind::Cascade) return;
         Choice& c = choices[i];
-        for (const auto& [way, cost] : kernels::priced_ways(groups[i], context)) {
-          c.ways.push_back({way, cost});
+        for (const auto& [way, price, cost] : kernels::priced_ways(groups[i], context)) {
+          c.ways.push_back({way, cost, price.kept_bytes});
           if (!c.way || way->name == options.way) c.way = way;
         }
       },

@@ -1,4 +1,5 @@
-// Which way each contraction takes: the cheapest by price or, where prices are close, the one measured fastest.
+// Which way each contraction takes: the cheapest by price or, where prices are close, the one measured fastest;
+// memory that a way keeps counts as time (kernels::kSecondsPerKeptByte).
 #pragma once
 
 #include <span>
@@ -14,14 +15,18 @@ namespace deepseek {
 struct TriedWay {
   const kernels::Way* way;
   double cost;         // its price, in multiply-adds
+  double kept_bytes;   // of what it prepares
   double seconds = 0;  // of a run with its weights out of the caches; 0: not measured
+  // What is compared: the time, and what is kept at its price.
+  double weighed() const { return seconds + kept_bytes * kernels::kSecondsPerKeptByte; }
 };
 
 struct Choice {
   const kernels::Way* way = nullptr;  // null: no way with a price takes the group
   std::vector<TriedWay> ways;         // every way with a price, cheapest first
   std::string apart;  // "apart 0.21 ms, cascade 0.22 ms": of a group that ends a cascade which was not chosen
-  // "winograd 4x4 0.21 ms, gemm 0.56 ms": what was chosen from; empty where there was no choice.
+  // "winograd 4x4 0.21 ms 9.4 MB, gemm 0.56 ms 2.4 MB": what was chosen from, and what each keeps; empty where there was
+  // no choice.
   std::string str() const;
 };
 

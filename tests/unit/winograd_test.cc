@@ -2,9 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 #include <random>
 
 #include "kernels/toom_cook.h"
+#include "passes/lower.h"
+#include "passes/pipeline.h"
+#include "runtime/executable.h"
 #include "unit/support.h"
 
 namespace deepseek {
@@ -82,6 +86,75 @@ TEST_P(Winograd, IsTheDefinition) {
       SCOPED_TRACE(e.explain());
       expect_close(e.run(inputs).at("y"), reference(g, inputs).at("y"), 1e-5);
     }
+  }
+}
+
+// A target that says to have other caches or tiles.
+class Pretending : public Target {
+ public:
+  Pretending(std::shared_ptr<Target> target, TargetInfo info)
+      : target_(std::move(target)), info_(std::move(info)) {}
+  const TargetInfo& info() const override { return info_; }
+  std::vector<std::shared_ptr<const Kernel>> compile(std::span<const loops::Program> programs) override {
+    return target_->compile(programs);
+  }
+
+ private:
+  std::shared_ptr<Target> target_;
+  TargetInfo info_;
+};
+
+// Filters are transformed some channels at a time where caches hold little, in registers where there are many of those
+// and few patches.
+TEST_P(Winograd, TransformsFiltersAtUse) {
+  const auto target = GetParam().make();
+  if (target->info().gpu_mapped) return;  // those multiply directly
+  TargetInfo small = target->info(), few = small, many = small;
+  small.l2_bytes = 96 << 10;
+  few.tiles = {{DType::F32, DType::F32, 4, small.vector_bytes / 4, 1, true}};
+  many.tiles = {{DType::F32, DType::F32, 12, small.vector_bytes / 2, 1, true}};
+  const Case cases[] = {{1, 6, 5, 130, 131, {1, 1}, {1, 1}},
+                        {2, 7, 7, 150, 112, {1, 1}, {1, 1}},
+                        {0, 9, 3, 128, 128, {1, 0}, {0, 1}}};
+  for (const Case& c : cases) {
+    const Graph g = model(c);
+    const std::int64_t batch = c.batch == 0 ? 3 : c.batch, height = c.height + c.low[0] + c.high[0] - 2,
+                       width = c.width + c.low[1] + c.high[1] - 2;
+    const NamedTensors inputs = {{"x", random_tensor({batch, c.height, c.width, c.channels}, 1)},
+                                 {"residual", random_tensor({batch, height, width, c.filters}, 2)}};
+    const Tensor wanted = reference(g, inputs).at("y");
+    for (const TargetInfo& info : {small, few, many}) {
+      Pretending t(target, info);
+      // With 130 channels a tolerance of 2e-6 leaves 4x4 out, without which 2x2 is not at use.
+      for (const auto& [way, rtol] :
+           {std::pair("winograd at use 2x2", 2e-6), {"winograd at use 4x4", 1e-5}}) {
+        const Executable e = lower(run_pipeline(g, {}), t, {.rtol = rtol, .way = way});
+        SCOPED_TRACE(e.explain());
+        EXPECT_NE(e.explain().find(std::string("relu: ") + way + " of "), std::string::npos);
+        expect_close(e.run(inputs).at("y"), wanted, 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(Winograd, KeepsWhatItSays) {
+  const auto target = GetParam().make();
+  if (target->info().gpu_mapped) return;
+  for (const auto& [way, numbers] : {std::pair("winograd 4x4", 36), std::pair("winograd 2x2", 16),
+                                     std::pair("winograd at use 4x4", 9), std::pair("gemm", 9)}) {
+    const std::int64_t channels = 128, bytes = channels * channels * numbers * 4;
+    const Graph g = run_pipeline(model({1, 8, 8, channels, channels, {1, 1}, {1, 1}}), {});
+    const Executable e = lower(g, *target, {.way = way});
+    char said[64];
+    std::snprintf(said, sizeof said, "%s price", way);
+    const std::string text = e.explain(), about = text.substr(text.find(said));
+    std::snprintf(said, sizeof said, " %.1f MB", static_cast<double>(bytes) / 1e6);
+    EXPECT_NE(about.substr(0, about.find_first_of(",(")).find(said), std::string::npos) << text;
+    std::int64_t kept = 0;
+    for (const ValueInfo& v : e.data().values)
+      if (v.place == Place::Constant && v.index >= 0)
+        kept += static_cast<std::int64_t>(e.data().constants[static_cast<std::size_t>(v.index)].bytes());
+    EXPECT_EQ(kept, bytes) << text;
   }
 }
 
