@@ -42,4 +42,10 @@ const std::vector<OpInfo>& op_infos();
 std::vector<Value> gradient(Graph& graph, std::string_view op, std::vector<Value> inputs, Attrs attrs,
                             std::span<const Value> dys, const std::vector<bool>& needed);
 
+// Adds to `graph` the gradients of the sum of ys[i] * dys[i] over their elements, for each of xs; an empty Value
+// where the ys do not depend on it. An empty dy stands for ones. Throws Error{Unsupported} at an op on the way that
+// has no gradient.
+std::vector<Value> gradients(Graph& graph, std::span<const Value> ys, std::span<const Value> dys,
+                             std::span<const Value> xs);
+
 }  // namespace deepseek

@@ -157,6 +157,9 @@ void bind_table(nb::module_& m) {
     return names;
   });
   m.def("op_info", [](const std::string& op) { return info_of(op, ""); }, nb::arg("op"));
+  m.def(
+      "dim", [](const std::string& text) { return dim_to(Dim::parse(text)); }, nb::arg("text"),
+      nb::sig("def dim(text: str) -> int | str"), "A dim in its normal form: an int where it is one.");
   m.def("op_table", [] { return op_infos(); }, "Every op, by name.");
 }
 
@@ -227,6 +230,29 @@ void bind_graph(nb::module_& m) {
           nb::sig("def gradient(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, object], "
                   "dys: Sequence[Value | None], needed: Sequence[bool]) -> list[Value | None]"),
           "Gradients of the inputs of an op for gradients of its results; None where not needed.")
+      .def(
+          "gradients",
+          [](PyGraph& g, const std::vector<PyValue>& ys, const std::vector<std::optional<PyValue>>& dys,
+             const std::vector<PyValue>& xs) {
+            const std::string& source = locate(g);
+            const auto values = [&](const std::vector<PyValue>& given) {
+              return values_from(g, {given.begin(), given.end()}, "gradients", source);
+            };
+            if (ys.size() != dys.size())
+              throw Error(Code::InvalidArgument, "gradients", source,
+                          std::to_string(ys.size()) + " gradients of results", std::to_string(dys.size()));
+            std::vector<std::optional<PyValue>> out;
+            for (const Value v :
+                 gradients(*g.graph, values(ys), values_from(g, dys, "gradients", source), values(xs)))
+              out.push_back(v ? std::optional(PyValue{g.graph, v}) : std::nullopt);
+            return out;
+          },
+          nb::arg("ys"), nb::arg("dys"), nb::arg("xs"),
+          nb::sig(
+              "def gradients(self, ys: Sequence[Value], dys: Sequence[Value | None], xs: Sequence[Value]) "
+              "-> list[Value | None]"),
+          "Adds the gradients of the sum of ys[i] * dys[i] for each of xs; None where the ys do not depend "
+          "on it. A dy of None stands for ones.")
       .def(
           "output",
           [](PyGraph& g, const std::string& name, const PyValue& value) {

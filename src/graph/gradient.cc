@@ -15,12 +15,12 @@ namespace {
 using Key = std::pair<const Node*, int>;
 Key key(const Value& v) { return {v.node, v.index}; }
 
-// Which nodes stand on a way from xs to ys.
+// Which nodes stand on a way from xs to ys, of those at position `first` and after it.
 class Ways {
  public:
-  Ways(const Graph& g, std::span<const Value> ys, std::span<const Value> xs) {
+  Ways(const Graph& g, std::size_t first, std::span<const Value> ys, std::span<const Value> xs) {
     for (const Value& x : xs) xs_.insert(key(x));
-    for (const auto& n : g.nodes())
+    for (const auto& n : std::span(g.nodes()).subspan(first))
       if (std::any_of(n->inputs.begin(), n->inputs.end(), [&](const Value& v) { return depends(v); }))
         active_.insert(n.get());
     std::vector<const Node*> stack;
@@ -63,12 +63,11 @@ class Sums {
   std::map<Key, Value> sums_;
 };
 
-}  // namespace
-
-std::vector<Value> gradients(Graph& g, std::span<const Value> ys, std::span<const Value> dys,
-                             std::span<const Value> xs) {
+// `gradients` through the nodes at position `first` and after it.
+std::vector<Value> gradients_since(Graph& g, std::size_t first, std::span<const Value> ys,
+                                   std::span<const Value> dys, std::span<const Value> xs) {
   check(ys.size() == dys.size(), "as many gradients as results");
-  const Ways ways(g, ys, xs);
+  const Ways ways(g, first, ys, xs);
   std::vector<const Node*> order;
   for (const auto& n : g.nodes())
     if (ways.on_the_way(n.get())) order.push_back(n.get());
@@ -94,6 +93,13 @@ std::vector<Value> gradients(Graph& g, std::span<const Value> ys, std::span<cons
   return result;
 }
 
+}  // namespace
+
+std::vector<Value> gradients(Graph& g, std::span<const Value> ys, std::span<const Value> dys,
+                             std::span<const Value> xs) {
+  return gradients_since(g, 0, ys, dys, xs);
+}
+
 std::vector<Value> gradients(Graph& g, Value y, Value dy, std::span<const Value> xs) {
   return gradients(g, std::span(&y, 1), std::span(&dy, 1), xs);
 }
@@ -111,6 +117,7 @@ std::vector<Value> node_gradient(Graph& g, const Node& n, std::span<const Value>
   const Composed* composed = n.op->composed();
   if (!composed)
     throw Error(Code::Unsupported, n.op->name, n.source, "an op that has a gradient", "'" + n.op->name + "'");
+  const std::size_t first = g.nodes().size();
   const auto ys = composed->fn(g, n);
   std::vector<Value> used_ys, used_dys;
   for (std::size_t i = 0; i < ys.size(); ++i) {
@@ -121,7 +128,8 @@ std::vector<Value> node_gradient(Graph& g, const Node& n, std::span<const Value>
   std::vector<Value> xs;
   for (std::size_t i = 0; i < needed.size(); ++i)
     if (needed[i]) xs.push_back(n.inputs[i]);
-  const auto found = gradients(g, used_ys, used_dys, xs);
+  // Through the parts alone: where one input depends on another, that way is not this node's.
+  const auto found = gradients_since(g, first, used_ys, used_dys, xs);
   // An input that stands twice gets its gradient once.
   std::vector<Value> result(n.inputs.size());
   for (std::size_t i = 0, next = 0; i < needed.size(); ++i) {

@@ -6,13 +6,10 @@
 #include <vector>
 
 #include "deepseek/graph.h"
+#include "deepseek/ops.h"
 
 namespace deepseek {
 
-// Gradients of the sum of ys[i] * dys[i] over their elements, for each of xs; an empty Value where the ys do not
-// depend on it. An empty dy stands for ones. Throws Error{Unsupported} at an op on the way that has no gradient.
-std::vector<Value> gradients(Graph& g, std::span<const Value> ys, std::span<const Value> dys,
-                             std::span<const Value> xs);
 std::vector<Value> gradients(Graph& g, Value y, Value dy, std::span<const Value> xs);
 
 // Gradients of a node's inputs for gradients of its outputs (empty: zero); empty where not needed or zero. An op

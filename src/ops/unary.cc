@@ -34,6 +34,14 @@ void add_arithmetic(OpTable& t) {
       t, "copy", "x itself, in memory of its own: what a compiler inserts to settle a view once.",
       Accepts::Any, [](const Node&, const Expr& x) { return x; },
       [](GraphBuilder&, const Node&, Value dy) { return dy; });
+  t.add("stop_gradient")
+      .doc("x itself, through which no gradient passes.")
+      .input("x", Accepts::Any)
+      .infer(same_as())
+      .composed([](Graph&, const Node& n) { return std::vector<Value>{n.in(0)}; })
+      .gradient([](Graph&, const Node&, std::span<const Value>, const std::vector<bool>&) {
+        return std::vector<Value>(1);
+      });
   unary(t, "neg", "-x; the smallest integer stays itself.", Accepts::Number, plain(LoopOp::Neg),
         [](GraphBuilder& g, const Node&, Value dy) { return g.neg(dy); });
   unary(

@@ -80,6 +80,7 @@ register_unary("digamma", torch.digamma, 0.1, 30, 4, special=False)
 register_unary("is_nan", torch.isnan)
 register_unary("is_finite", torch.isfinite)
 register_unary("copy", lambda x: x)
+register_unary("stop_gradient", lambda x: x.detach())
 
 
 @case("is_inf")

@@ -21,6 +21,8 @@ STEP = 1e-6
 LOOPS = {"lstm", "gru", "rnn"}
 # Jumps everywhere: a step of finite differences may cross one.
 JUMPS = {"mod", "rem"}
+# Has another gradient than its result, which is what it is for.
+STOPS = {"stop_gradient"}
 DIFFERENTIABLE = sorted(
     op.name for op in ds.op_table() if op.differentiable and op.name not in LOOPS and op.name in CASES
 )
@@ -129,7 +131,7 @@ def test_against_torch_compiled(op: str) -> None:
     example()
 
 
-@pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op not in JUMPS])
+@pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op not in JUMPS | STOPS])
 def test_against_finite_differences(op: str) -> None:
     @drawn(20 if WHOLE else 3)
     def example(data: st.DataObject) -> None:
