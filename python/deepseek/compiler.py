@@ -34,7 +34,8 @@ def compile(
     example_inputs: Sequence[Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> Any:
-    """Compiles a ds.Graph, an ONNX model (a path or its bytes) or a torch.nn.Module (with example inputs).
+    """Compiles a ds.Graph, an ONNX model (a path or its bytes), a torch.nn.Module (with example inputs), or a
+    Keras model, tf.function or SavedModel's folder.
 
     `target`: a preference, "auto", "cpu", "gpu", "npu" or "interpreter" (the reference); where this machine
     lacks it there is one warning that names what is used instead, or an Error when `strict`.
@@ -58,7 +59,9 @@ def compile(
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
     `isa` caps the instruction set ("avx2"); one that this machine lacks ("neon") gives an executable to
     `save` and run elsewhere. `disable` leaves out passes and ways by name.
-    `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them.
+    `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them. `example_inputs`
+    also of a tf.function or Keras model that does not say what it takes: arrays, or TensorSpecs with None
+    where sizes vary.
     """
     options: dict[str, Any] = {
         "target": target,
@@ -75,6 +78,10 @@ def compile(
     }
     if isinstance(model, _core.Graph):
         return compile_graph(model, options, stacklevel=3)
+    if isinstance(model, (str, os.PathLike)) and os.path.isdir(model):
+        from deepseek.tensorflow import compile_model
+
+        return compile_model(model, example_inputs, options)
     if isinstance(model, (bytes, bytearray, memoryview, str, os.PathLike)):
         from deepseek.onnx import compile_onnx
 
@@ -86,9 +93,13 @@ def compile(
         if example_inputs is None:
             raise invalid("compile", "example_inputs for a torch.nn.Module", "none")
         return compile_module(model, example_inputs, dynamic_shapes=dynamic_shapes, **options)
-    raise invalid(
-        "compile", "a Graph, an ONNX model's path or bytes, or a torch.nn.Module", type(model).__name__
-    )
+    if "tensorflow" in sys.modules:
+        from deepseek.tensorflow import compile_model, is_model
+
+        if is_model(model):
+            return compile_model(model, example_inputs, options)
+    models = "a Graph, an ONNX model's path or bytes, a torch.nn.Module, a Keras model or a tf.function"
+    raise invalid("compile", models, type(model).__name__)
 
 
 def compile_graph(graph: _core.Graph, options: dict[str, Any], stacklevel: int) -> Executable:

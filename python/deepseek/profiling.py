@@ -6,13 +6,22 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from deepseek import _core
 from deepseek._core import Roof
 from deepseek.errors import invalid
 from deepseek.executable import Executable
-from deepseek.onnx import OnnxModel
+
+
+@runtime_checkable
+class Bound(Protocol):
+    """A model that chooses an Executable by its inputs, and may add to them."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+    def bound(self, inputs: Mapping[str, Any]) -> tuple[Executable, dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Profile:
 
 
 def profile(
-    model: Executable | OnnxModel | Callable[..., Any],
+    model: Executable | Bound | Callable[..., Any],
     inputs: Mapping[str, Any] | Sequence[Any],
     *,
     runs: int = 0,
@@ -94,9 +103,9 @@ def profile(
     >>> ds.profile(ds.compile(graph), {"x": np.ones((64, 64), "float32")}).steps[0].way
     'gemm'
     """
-    if isinstance(model, (Executable, OnnxModel)):
+    if isinstance(model, (Executable, Bound)):
         named = inputs if isinstance(inputs, Mapping) else dict(zip(model.inputs, inputs, strict=False))
-        if isinstance(model, OnnxModel):
+        if isinstance(model, Bound):
             model, named = model.bound(named)
         made = _core.profile(model._core, model._arrays(named), runs, seconds)
     elif callable(model) and "torch" in sys.modules:
