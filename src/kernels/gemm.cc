@@ -312,7 +312,7 @@ class GemmLowering {
   Stmt prefetch_next(const Operand& right, const Expr& step, std::int64_t rows,
                      const Expr& tile_index) const {
     // A step of a matrix unit reads so much that few tiles would not ask for all of it, a line each.
-    const std::int64_t tiles = matrix_unit() ? b_.tiles_per_block.int_value().value_or(1) : 0;
+    const std::int64_t tiles = b_.tiles_per_block.int_value().value_or(matrix_unit() ? 1 : 0);
     return prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
                           floordiv(expr_of(padded_), rows), b_.nr * rows, step, tile_index, tiles);
   }

@@ -1,6 +1,7 @@
 #include "kernels/register_tile.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "kernels/nest.h"
 
@@ -45,9 +46,12 @@ Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, s
   const std::int64_t line = kLineBytes * 8 / bits(panels->dtype),
                      lines = std::max<std::int64_t>(1, nr / line);
   const std::int64_t each = tiles > 0 ? ceil_of(lines, tiles) : 1;
+  const auto steps = static_cast<std::int64_t>(
+      std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(tiles / lines, 1))));
   const Axis one = make_axis("line", each);
-  const Expr row = mod(tile, ceil_of(lines, each)) * each + var(one.var);
-  return loop(one, LoopKind::Unrolled, stmt(Prefetch{panels, next + (row * depth + k) * line}));
+  const Expr row = mod(tile, ceil_of(lines, each) * steps) * each + var(one.var);
+  return loop(one, LoopKind::Unrolled,
+              stmt(Prefetch{panels, next + floordiv(row * depth + k, steps) * line}));
 }
 
 }  // namespace deepseek::kernels
