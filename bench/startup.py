@@ -56,7 +56,7 @@ def resident_mb() -> tuple[float, float]:
 
 
 def grown_mb(before: tuple[float, float]) -> float:
-    return sum(max(0.0, now - then) for now, then in zip(resident_mb(), before, strict=True))
+    return sum(max(0.0, after - was) for after, was in zip(resident_mb(), before, strict=True))
 
 
 # --- jobs: each runs in a process of its own ---------------------------------------------------------------
