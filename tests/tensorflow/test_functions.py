@@ -169,6 +169,15 @@ def test_variables_that_the_function_assigns() -> None:
     compare(held, total.numpy(), "state")
 
 
+def test_a_scalar_variable_is_followed() -> None:
+    factor = tf.Variable(1.0)
+    compiled = ds.compile(tf.function(lambda x: x * factor, input_signature=[spec(3)]))
+    x = random_array((3,), "float32", 0)
+    for value in (2.0, -1.0, 7.0):
+        factor.assign(value)
+        compare(compiled(x), x * np.float32(value), f"factor {value}")
+
+
 def test_a_saved_model_folder(tmp_path: Path) -> None:
     inputs = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="row")
     pooled = L.GlobalAveragePooling2D()(L.Conv2D(5, 3, activation="swish")(inputs[0]))

@@ -33,7 +33,8 @@ class Program:
         positions = {name: i for i, name in enumerate(self.executable.inputs)}
         self._places = [(variable, positions[name], variable.source) for variable, name in self.names.items()]
         self._ports = [(positions[name], self.executable.inputs[name]) for name in self._arguments]
-        self._addresses = [0] * len(self._places)
+        self._states: list[Any] = [None] * len(self._places)  # an address, or a scalar itself
+        self._version = 0
 
     def parameters(self) -> dict[str, Any]:
         """What the variables hold, by the names of their inputs."""
@@ -59,9 +60,10 @@ class Program:
         """
         for i, (variable, place, source) in enumerate(self._places):
             held = tf.raw_ops.ReadVariableOp(resource=source.handle, dtype=source.dtype)._numpy()
-            address = held.__array_interface__["data"][0]
-            if address != self._addresses[i]:
+            state = held.ctypes.data if variable.shape else held.item()  # NumPy copies a scalar
+            if state != self._states[i]:
                 array = cast_to(held, variable.dtype, variable.name)
                 made = array if isinstance(array, Array) else Array.of(array, variable.dtype)
-                self.context.set_parameter(place, made, 0)
-                self._addresses[i] = address
+                self._version += 1
+                self.context.set_parameter(place, made, self._version)
+                self._states[i] = state
