@@ -107,6 +107,8 @@ const OpTable& op_table() {
     add_attention_ops(t);
     add_scan_ops(t);
     add_sort_ops(t);
+    add_factor_ops(t);
+    add_orthogonal_ops(t);
     add_control_ops(t);
     add_recurrent_ops(t);
     add_random_ops(t);

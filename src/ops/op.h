@@ -207,10 +207,12 @@ void add_adaptive_pool_ops(OpTable& t);
 void add_norm_ops(OpTable& t);          // softmax, layer_norm, batch_norm ...
 void add_channel_norm_ops(OpTable& t);  // group_norm, instance_norm, lrn
 void add_attention_ops(OpTable& t);
-void add_scan_ops(OpTable& t);       // cumsum, cumprod
-void add_sort_ops(OpTable& t);       // sort, topk, nonzero
-void add_control_ops(OpTable& t);    // if, while
-void add_recurrent_ops(OpTable& t);  // lstm, gru, rnn
+void add_scan_ops(OpTable& t);        // cumsum, cumprod
+void add_sort_ops(OpTable& t);        // sort, topk, nonzero
+void add_factor_ops(OpTable& t);      // lu, cholesky, triangular_solve
+void add_orthogonal_ops(OpTable& t);  // householder, jacobi_svd, symmetric_eigen
+void add_control_ops(OpTable& t);     // if, while
+void add_recurrent_ops(OpTable& t);   // lstm, gru, rnn
 void add_random_ops(OpTable& t);
 void add_quantize_ops(OpTable& t);
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from case import FLOATS, Case, Draw, case
@@ -132,6 +134,20 @@ def scan(d: Draw) -> Case:
 
     attrs = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
     return Case([x], attrs, expect, slack=30, symbolic=[(0, 0)])
+
+
+@case("cummax", "cummin", "logcumsumexp")
+def running(d: Draw) -> Case:
+    dtype = d.one(["float32", "float64"] if d.op == "logcumsumexp" else REAL)
+    shape = d.shape((1, 2, 3))
+    x = d.integers(shape, dtype, -2, 2) if "int" in dtype else d.floats(shape, dtype, special=True)
+    axis = d.axis(x.ndim)
+
+    def expect(t: torch.Tensor) -> Any:
+        y = getattr(torch, d.op)(t, axis)
+        return y if isinstance(y, torch.Tensor) else tuple(y)
+
+    return Case([x], {"axis": axis}, expect, slack=10, symbolic=[(0, 0)], differentiable=[])
 
 
 @case("sort", "topk")
