@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch._decomp import core_aten_decompositions
 
-from deepseek.torch import resample
+from deepseek.torch import decompositions as further
+from deepseek.torch import distances, histograms, losses, matrices, resample, special  # noqa: F401 - they register
 
 aten = torch.ops.aten
 
@@ -100,7 +101,8 @@ def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[t
 @functools.cache
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Core ATen's table without the ops that we compile whole, with ours added."""
-    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions()) | resample.table()
+    table: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    table |= resample.table() | further.table()
     for op in WHOLE:
         table.pop(op, None)
     table[aten._scaled_dot_product_flash_attention_for_cpu_backward.default] = _attention_gradient

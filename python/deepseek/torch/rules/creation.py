@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepseek import Value
@@ -25,7 +26,19 @@ def full(b: Builder, like: Any, value: Scalar, **kwargs: Any) -> Value:
     return filled(b, b.shape(), value, b.dtype())
 
 
-@rule(aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
+# What is in new memory is not defined: zeros are as good as anything.
+@rule(
+    aten.zeros.default,
+    aten.zeros_like.default,
+    aten.new_zeros.default,
+    aten.empty.memory_format,
+    aten.empty_like.default,
+    aten.empty_permuted.default,
+    aten.empty_strided.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+    aten._efficientzerotensor.default,
+)
 def zeros(b: Builder, *args: Any, **kwargs: Any) -> Value:
     return filled(b, b.shape(), 0, b.dtype())
 
@@ -62,3 +75,10 @@ def _steps(b: Builder, start: Any, step: Any) -> Value:
 def triangle(b: Builder, x: Value, diagonal: int = 0) -> Value:
     assert b.node is not None
     return b.op("triangular", x, upper=b.node.target is aten.triu.default, k=[diagonal])
+
+
+@rule(aten.tril_indices.default, aten.triu_indices.default)
+def triangle_indices(b: Builder, rows: int, columns: int, offset: int = 0, **kwargs: Any) -> Value:
+    assert b.node is not None
+    positions = np.tril_indices if b.node.target is aten.tril_indices.default else np.triu_indices
+    return b.graph.constant(np.stack(positions(rows, offset, columns)).astype(b.dtype()))

@@ -38,6 +38,10 @@ UNARY = {
     aten.atanh.default: "atanh",
     aten.sigmoid.default: "sigmoid",
     aten.erf.default: "erf",
+    aten.erfc.default: "erfc",
+    aten.exp2.default: "exp2",
+    aten.lgamma.default: "lgamma",
+    aten.digamma.default: "digamma",
     aten.sqrt.default: "sqrt",
     aten.rsqrt.default: "rsqrt",
     aten.relu.default: "relu",
@@ -193,7 +197,9 @@ def div(b: Builder, x: Operand, y: Operand) -> Value:
 def div_mode(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
     dtype = b.dtype()
     if dtype in INTEGER_NAMES:
-        raise Unsupported(f"integer division rounded by {rounding_mode}")
+        return b.op(
+            "floor_div" if rounding_mode == "floor" else "div", b.tensor(x, dtype), b.tensor(y, dtype)
+        )
     quotient = b.op("div", b.tensor(x, dtype), b.tensor(y, dtype))
     return quotient if rounding_mode is None else b.op(rounding_mode, quotient)
 
@@ -267,6 +273,52 @@ def isinf(b: Builder, x: Value) -> Value:
 @rule(aten.remainder.Tensor, aten.remainder.Scalar)
 def remainder(b: Builder, x: Operand, y: Operand) -> Value:
     return b.op("mod", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+
+
+@rule(aten.fmod.Tensor, aten.fmod.Scalar)
+def fmod(b: Builder, x: Operand, y: Operand) -> Value:
+    return b.op("rem", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+
+
+@rule(aten.fmax.default, aten.fmin.default)
+def fmax(b: Builder, x: Value, y: Value) -> Value:
+    """The other operand where one is NaN."""
+    assert b.node is not None
+    dtype = b.dtype()
+    name = "maximum" if b.node.target is aten.fmax.default else "minimum"
+    if dtype == "bool" or dtype in INTEGER_NAMES:
+        return _binary(name)(b, x, y)
+    x, y = b.cast(x, dtype), b.cast(y, dtype)
+    either = b.op("select", b.op("is_nan", y), x, b.op(name, x, y))
+    return b.op("select", b.op("is_nan", x), b.broadcast(y, b.shape()), either)
+
+
+def is_negative(b: Builder, x: Value) -> Value:
+    """Whether the sign bit is set, that of -0 and NaN included."""
+    integers = {"float16": "int16", "bfloat16": "int16", "float32": "int32", "float64": "int64"}
+    if x.dtype in integers:
+        x = b.op("bitcast", x, dtype=integers[x.dtype])
+    return b.op("less", x, b.constant(0, x.dtype))
+
+
+@rule(aten.signbit.default)
+def signbit(b: Builder, x: Value) -> Value:
+    if x.dtype in ("bool", "uint8"):
+        return b.op("logical_and", truth(b, x), b.constant(False, "bool"))
+    return is_negative(b, x)
+
+
+@rule(aten.copysign.Tensor, aten.copysign.Scalar)
+def copysign(b: Builder, x: Operand, y: Operand) -> Value:
+    dtype = b.dtype()
+    sign = b.tensor(y, dtype)
+    size = b.op("abs", b.tensor(x, dtype))
+    return b.op("select", is_negative(b, sign), b.op("neg", size), size)
+
+
+@rule(aten.copy.default)
+def copy(b: Builder, x: Value, source: Value, non_blocking: bool = False) -> Value:
+    return b.broadcast(b.cast(source, b.dtype()), b.shape())
 
 
 @rule(aten._to_copy.default)

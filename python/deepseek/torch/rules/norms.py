@@ -48,7 +48,8 @@ def batch_norm_inference(
     momentum: float,
     eps: float,
 ) -> tuple[Value | None, ...]:
-    return b.op("batch_norm", x, weight, bias, mean, variance, epsilon=eps), None, None
+    nothing = b.op("full", shape=[0], value=0.0, dtype=x.dtype)  # there are no statistics of the batch
+    return b.op("batch_norm", x, weight, bias, mean, variance, epsilon=eps), nothing, nothing
 
 
 @rule(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.no_stats)

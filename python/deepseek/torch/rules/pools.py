@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, rule
 from deepseek.torch.rules.contractions import spread
-from deepseek.torch.shapes import Unsupported
+from deepseek.torch.shapes import Dim, Unsupported, product
 
 aten = torch.ops.aten
 
@@ -69,6 +71,29 @@ def batched(
     return b.reshape(y, shape) if lacks_batch else y
 
 
+def average_window(
+    x: Value,
+    out: Sequence[Any],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> tuple[str, dict[str, Any]]:
+    """The pool, a sum where PyTorch divides by a number of its own, and its attributes."""
+    attrs: dict[str, Any] = window(x, out, kernel, stride, padding, (1,))
+    low = attrs["pad_low"]
+    if ceil_mode:  # reaches beyond the padding; what lies there never counts
+        attrs["pad_high"] = [max(high, p) for high, p in zip(attrs["pad_high"], low, strict=True)]
+    else:
+        attrs["pad_high"] = low
+    if divisor is not None:
+        return "sum_pool", attrs
+    attrs["uncounted_high"] = [high - p for high, p in zip(attrs["pad_high"], low, strict=True)]
+    return "avg_pool", attrs | {"count_include_pad": count_include_pad}
+
+
 @rule(aten.avg_pool2d.default, aten.avg_pool3d.default)
 def avg_pool(
     b: Builder,
@@ -80,13 +105,14 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor: int | None = None,
 ) -> Value:
-    if ceil_mode or divisor is not None:
-        raise Unsupported("average pooling with ceil_mode or a divisor of its own")
     count = 2 if b.node is not None and b.node.target is aten.avg_pool2d.default else 3
-    attrs: dict[str, Any] = window(x, b.shape()[-count:], kernel, stride, padding, (1,))
-    attrs["pad_high"] = attrs["pad_low"]
-    attrs["count_include_pad"] = count_include_pad
-    return batched(b, x, count, "avg_pool", attrs, b.shape())
+    if ceil_mode and any(not isinstance(size, int) for size in x.shape[-count:]):
+        raise Unsupported("ceil_mode over a symbolic dim")
+    name, attrs = average_window(
+        x, b.shape()[-count:], kernel, stride, padding, ceil_mode, count_include_pad, divisor
+    )
+    y = batched(b, x, count, name, attrs, b.shape())
+    return y if divisor is None else b.op("div", y, b.constant(divisor, y.dtype))
 
 
 @rule(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
@@ -96,6 +122,35 @@ def adaptive_avg_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
 
 @rule(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> tuple[Value | None, ...]:
-    if b.uses(1):
-        raise Unsupported("indices of adaptive max pooling")
-    return b.op("adaptive_max_pool", x, size=list(b.shape(0)[-len(size) :])), None
+    out = list(b.shape(0)[-len(size) :])
+    if not b.uses(1):
+        return b.op("adaptive_max_pool", x, size=out), None
+    return _adaptive_maxima(b, x, out)
+
+
+def _adaptive_maxima(b: Builder, x: Value, out: Sequence[Dim]) -> tuple[Value, Value]:
+    """Largest elements and their positions among the spatial axes: window by window, since they differ."""
+    count = len(out)
+    spatial, lead = x.shape[-count:], list(x.shape[:-count])
+    if any(not isinstance(size, int) for size in [*spatial, *out]):
+        raise Unsupported("indices of adaptive max pooling over symbolic dims")
+    ends = [
+        [(i * n // o, -(-(i + 1) * n // o)) for i in range(o)]
+        for n, o in zip(map(int, spatial), map(int, out), strict=True)
+    ]
+    widest = [max((high - low for low, high in axis), default=1) for axis in ends]
+    # Every window as rows of positions of the same length: the shorter ones repeat their first.
+    rows = []
+    for corner in itertools.product(*ends):
+        box = itertools.product(*([*range(low, high)] for low, high in corner))
+        flat = [int(np.ravel_multi_index(at, [int(n) for n in spatial])) for at in box]
+        rows.append(flat + flat[:1] * (int(np.prod(widest)) - len(flat)))
+    table = b.graph.constant(np.array(rows, "int64").reshape(len(rows), int(np.prod(widest))))
+    flat_x = b.reshape(x, [*lead, product(spatial)])
+    windows = b.op("gather", flat_x, table, axis=len(lead))  # [lead, windows, taps]
+    rank = len(lead) + 2
+    best = b.cast(b.op("argmax", windows, axis=rank - 1, keepdims=True), "int64")
+    value = b.op("gather_elements", windows, best, axis=rank - 1)
+    spread = b.broadcast(b.reshape(table, [*([1] * len(lead)), *table.shape]), windows.shape)
+    index = b.op("gather_elements", spread, best, axis=rank - 1)
+    return b.reshape(value, b.shape(0)), b.reshape(index, b.shape(1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -13,9 +12,9 @@ from deepseek.torch.builder import Builder, axis, rule
 from deepseek.torch.rules.contractions import attention_scale, convolution_inputs
 from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.norms import channels
-from deepseek.torch.rules.pools import window
+from deepseek.torch.rules.pools import average_window, window
 from deepseek.torch.rules.reductions import reduce
-from deepseek.torch.shapes import Dim, Unsupported
+from deepseek.torch.shapes import Dim, Unsupported, product
 
 aten = torch.ops.aten
 ATTENTION_BACKWARD = _library.ATTENTION_BACKWARD
@@ -74,7 +73,7 @@ def max_pool_backward(
     return b.reshape(b.op("max_pool_grad", dy, indices, shape=[1, *x.shape], **attrs), x.shape)
 
 
-@rule(aten.avg_pool2d_backward.default)
+@rule(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
 def avg_pool_backward(
     b: Builder,
     dy: Value,
@@ -86,11 +85,29 @@ def avg_pool_backward(
     count_include_pad: bool,
     divisor: int | None,
 ) -> Value:
-    if ceil_mode or divisor is not None or len(x.shape) != 4:
-        raise Unsupported("gradient of average pooling with ceil_mode, a divisor of its own or no batch axis")
-    attrs: dict[str, Any] = window(x, dy.shape[2:], kernel, stride, padding, (1,))
-    attrs |= {"pad_high": attrs["pad_low"], "count_include_pad": count_include_pad}
-    return _only(b.gradient("avg_pool", [x], attrs, [dy], [True]))
+    count = 2 if b.node is not None and b.node.target is aten.avg_pool2d_backward.default else 3
+    name, attrs = average_window(
+        x, dy.shape[-count:], kernel, stride, padding, ceil_mode, count_include_pad, divisor
+    )
+    if divisor is not None:
+        dy = b.op("div", dy, b.constant(divisor, dy.dtype))
+    lacks_batch = len(x.shape) == count + 1
+    image = b.reshape(x, [1, *x.shape]) if lacks_batch else x
+    dy = b.reshape(dy, [1, *dy.shape]) if lacks_batch else dy
+    return b.reshape(_only(b.gradient(name, [image], attrs, [dy], [True])), x.shape)
+
+
+@rule(aten.adaptive_max_pool2d_backward.default, aten.adaptive_max_pool3d_backward.default)
+def adaptive_max_pool_backward(b: Builder, dy: Value, x: Value, indices: Value) -> Value:
+    count = 2 if b.node is not None and b.node.target is aten.adaptive_max_pool2d_backward.default else 3
+    lead = list(x.shape[:-count])
+
+    def flat(value: Value) -> Value:
+        return b.reshape(value, [*lead, product(value.shape[-count:])])
+
+    zeros = filled(b, [*lead, product(x.shape[-count:])], 0, x.dtype)
+    dx = b.op("scatter_elements", zeros, flat(indices), flat(dy), axis=len(lead), reduction="add")
+    return b.reshape(dx, x.shape)
 
 
 @rule(aten._adaptive_avg_pool2d_backward.default, aten._adaptive_avg_pool3d_backward.default)

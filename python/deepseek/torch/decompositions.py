@@ -1,0 +1,137 @@
+"""ATen ops that PyTorch's core table leaves whole, written in ops that we have.
+
+`BORROWED` names those for which PyTorch itself has a decomposition; the rest is written out, each after
+ATen's documentation of the op: here, and in distances.py, histograms.py, matrices.py and special.py.
+Backward ops are those that autograd leaves in the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import decomposition_table
+
+aten = torch.ops.aten
+
+BORROWED = (
+    aten.linalg_vector_norm.default,
+    aten.dist.default,
+    aten.ldexp.Tensor,
+    aten.addmv.default,
+    aten.grid_sampler_2d.default,
+    aten.unbind_copy.int,
+    aten.permute_copy.default,
+    aten.narrow_copy.default,
+    aten.batch_norm_backward.default,
+    aten._batch_norm_with_update_functional.default,
+    aten.rrelu_with_noise_backward.default,
+)
+
+OURS: dict[Any, Callable[..., Any]] = {}
+
+
+def decomposition(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        for target in targets:
+            OURS[target] = function
+        return function
+
+    return register
+
+
+def table() -> dict[Any, Callable[..., Any]]:
+    return {op: decomposition_table[op] for op in BORROWED} | OURS
+
+
+# -- writes at computed positions
+
+
+@decomposition(aten.put.default)
+def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    flat: Tensor = aten.index_put.default(x.flatten(), [index], source.reshape(index.shape), accumulate)
+    return flat.reshape(x.shape)
+
+
+@decomposition(aten.index_reduce.default)
+def _index_reduce(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    if x.dim() == 0:
+        y: Tensor = _index_reduce(
+            x.reshape(1), 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self
+        )
+        return y.reshape(())
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    spread = index.reshape(shape).expand(source.shape)
+    name = {"prod": "prod", "mean": "mean", "amax": "amax", "amin": "amin"}[reduce]
+    return torch.scatter_reduce(x, dim, spread, source, name, include_self=include_self)
+
+
+# -- padding
+
+
+@decomposition(
+    aten.replication_pad1d_backward.default,
+    aten.replication_pad2d_backward.default,
+    aten.replication_pad3d_backward.default,
+)
+def _replication_pad_backward(dy: Tensor, x: Tensor, padding: Sequence[int]) -> Tensor:
+    dx = dy
+    for i in range(len(padding) // 2):
+        axis = dy.dim() - 1 - i
+        size = x.shape[axis]
+        source = torch.clamp(torch.arange(dy.shape[axis]) - padding[2 * i], 0, size - 1)
+        shape = list(dx.shape)
+        shape[axis] = size
+        dx = torch.zeros(shape, dtype=dx.dtype).index_add(axis, source, dx)
+    return dx
+
+
+# -- places
+
+
+@decomposition(aten.nonzero_static.default)
+def _nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The first `size` coordinates of what is not zero, filled up with `fill_value`."""
+    if x.numel() == 0 or x.dim() == 0:
+        inside = (x.reshape(-1) != 0).to(torch.int64)
+        count = inside.sum() if x.dim() == 0 else torch.zeros((), dtype=torch.int64)
+        rows = torch.zeros((size, x.dim()), dtype=torch.int64)
+        if x.dim() == 0:
+            return rows
+        return torch.where(torch.arange(size).unsqueeze(1) < count, rows, fill_value)
+    flat = x.reshape(-1) != 0
+    order = flat.to(torch.int64).cumsum(0) - 1
+    row = torch.where(flat & (order < size), order, size)
+    position = torch.full((size + 1,), -1, dtype=torch.int64)
+    position = position.scatter(0, row, torch.arange(flat.shape[0]))[:size]
+    columns, rest = [], position
+    for extent in reversed(x.shape):
+        columns.append(rest % extent)
+        rest = rest // extent
+    found = torch.stack(columns[::-1], 1)
+    return torch.where((position < 0).unsqueeze(1), fill_value, found)
+
+
+@decomposition(aten.masked_scatter_backward.default)
+def _masked_scatter_backward(dy: Tensor, mask: Tensor, sizes: Sequence[int]) -> Tensor:
+    count = math.prod(sizes)
+    flat = mask.expand(dy.shape).reshape(-1)
+    order = flat.to(torch.int64).cumsum(0) - 1
+    row = torch.where(flat, order, count)
+    taken = dy.new_zeros(max(count, dy.numel()) + 1).scatter(0, row, dy.reshape(-1))
+    return taken[:count].reshape(list(sizes))
+
+
+@decomposition(aten.angle.default)
+def _angle(x: Tensor) -> Any:
+    if x.is_complex():
+        return NotImplemented
+    wide = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    zero = torch.zeros_like(wide)
+    return torch.where(wide.isnan(), wide, torch.where(wide < 0, zero + math.pi, zero))

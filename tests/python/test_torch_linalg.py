@@ -1,0 +1,95 @@
+"""Factors that are known up to signs, checked by what defines them: products and orthogonality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import deepseek.torch as bridge
+import pytest
+import torch
+
+SHAPES = [(1, 1), (5, 5), (7, 3), (3, 7), (2, 6, 4), (3, 2, 5, 5), (0, 4, 3), (40, 33)]
+
+
+def compiled(function: Callable[..., Any], *args: Any) -> Any:
+    """The results of a function that is compiled whole."""
+    torch._dynamo.reset()
+    bridge.reset()
+    results = torch.compile(function, backend="deepseek")(*args)
+    assert not bridge.explain().eager_ops, bridge.explain()
+    return results
+
+
+def matrix(shape: tuple[int, ...], rank: int | None = None) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    if rank is None:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    left, right = (*shape[:-1], rank), (*shape[:-2], rank, shape[-1])
+    return torch.randn(left, generator=generator, dtype=torch.float64) @ torch.randn(
+        right, generator=generator, dtype=torch.float64
+    )
+
+
+def assert_orthonormal(columns: torch.Tensor) -> None:
+    unit = torch.eye(columns.shape[-1], dtype=columns.dtype).expand(
+        *columns.shape[:-2], columns.shape[-1], columns.shape[-1]
+    )
+    torch.testing.assert_close(columns.mT @ columns, unit)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("rank", [None, 1, 0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_values_and_vectors(shape: tuple[int, ...], rank: int | None, full: bool) -> None:
+    x = matrix(shape, rank)
+    u, s, vh = compiled(lambda t: torch.linalg.svd(t, full_matrices=full), x)
+    assert_orthonormal(u)
+    assert_orthonormal(vh.mT)
+    count = s.shape[-1]
+    torch.testing.assert_close((u[..., :count] * s.unsqueeze(-2)) @ vh[..., :count, :], x)
+    torch.testing.assert_close(s, torch.linalg.svdvals(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (6, 6), (2, 5, 5), (0, 3, 3), (30, 30)])
+@pytest.mark.parametrize("uplo", ["L", "U"])
+def test_eigenvectors(shape: tuple[int, ...], uplo: str) -> None:
+    x = matrix(shape)
+    symmetric = x.tril() + x.tril(-1).mT if uplo == "L" else x.triu() + x.triu(1).mT
+    w, v = compiled(lambda t: torch.linalg.eigh(t, uplo), x)
+    assert_orthonormal(v)
+    torch.testing.assert_close((v * w.unsqueeze(-2)) @ v.mT, symmetric)
+    torch.testing.assert_close(w, torch.linalg.eigvalsh(symmetric))
+
+
+def test_eigenvalues_of_opposite_sign() -> None:
+    x = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    w, v = compiled(torch.linalg.eigh, x)
+    torch.testing.assert_close(w, torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(x @ v, v * w)
+
+
+@pytest.mark.parametrize("mode", ["reduced", "complete"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_orthogonal_and_triangular_factors(shape: tuple[int, ...], mode: str) -> None:
+    x = matrix(shape)
+    q, r = compiled(lambda t: torch.linalg.qr(t, mode), x)
+    assert_orthonormal(q)
+    torch.testing.assert_close(q @ r, x)
+    torch.testing.assert_close(r, r.triu())
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_system_with_exchanged_rows(left: bool) -> None:
+    a = torch.tensor([[0.0, 2.0, 1.0], [1.0, 0.0, 3.0], [4.0, 1.0, 0.0]])
+    right = torch.arange(6.0).reshape(3, 2) if left else torch.arange(6.0).reshape(2, 3)
+    solution, _, _, info = compiled(lambda x, y: torch.ops.aten._linalg_solve_ex(x, y, left=left), a, right)
+    torch.testing.assert_close(a @ solution if left else solution @ a, right)
+    assert int(info) == 0
+
+
+def test_what_has_no_factors_is_told() -> None:
+    _, info = compiled(torch.linalg.cholesky_ex, torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    assert int(info) == 2
+    _, _, info = compiled(torch.linalg.lu_factor_ex, torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
+    assert int(info) == 2
