@@ -1,0 +1,269 @@
+"""PyTorch's operator database (op_db) through torch.compile with our backend: forward, and backward.
+
+python tests/opinfo/suite.py                    every sample of every op in every dtype below (hours)
+python tests/opinfo/suite.py --each 3           three samples of each op, spread over its list
+python tests/opinfo/suite.py --dtypes float32 --ops linalg.qr,sort --verbose
+
+Samples run in worker processes: a crash or a hang is that sample's result. What is counted: samples whose
+results agree and whose every ATen op ran in our pieces (those with random draws, which PyTorch's generator
+makes, do not count, nor does what Dynamo cannot trace in one graph). A rate over all samples weighs an op's
+chosen samples by how many it has; the rate over ops is the mean of the ops' own rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DTYPES = ("float32", "float64", "bfloat16", "int64", "int32", "bool")
+TIMEOUT = 300.0  # seconds that one sample, or making an op's samples, may take
+
+
+@dataclass(frozen=True)
+class Task:
+    op: int  # in op_db
+    name: str
+    dtype: str
+    gradient: bool
+
+
+@dataclass
+class Outcome:
+    """What became of one task's samples."""
+
+    task: Task
+    total: int = 0
+    results: list[tuple[str, str]] = field(default_factory=list)  # status, message
+
+    @property
+    def counted(self) -> list[str]:
+        return [status for status, _ in self.results if status != "left"]
+
+    @property
+    def weight(self) -> float:
+        """How many of the op's samples one result stands for."""
+        return self.total / len(self.results) if self.results else 0.0
+
+
+def tasks(dtypes: Sequence[str] = DTYPES, names: Sequence[str] = ()) -> list[Task]:
+    import torch
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    chosen = []
+    for dtype in dtypes:
+        kind = getattr(torch, dtype)
+        for i, op in enumerate(op_db):
+            if kind not in op.dtypes or (names and not {op.name, op.formatted_name} & set(names)):
+                continue
+            chosen.append(Task(i, op.formatted_name, dtype, gradient=False))
+            if op.supports_autograd and kind in op.backward_dtypes:
+                chosen.append(Task(i, op.formatted_name, dtype, gradient=True))
+    return chosen
+
+
+def fixed_part(chosen: Sequence[Task]) -> list[Task]:
+    """What ./dev test runs: every 40th task, the same ones each time."""
+    return list(chosen[::40])
+
+
+class Worker:
+    """A process that runs one task after another; started again after a crash or a timeout."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        paths = [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    def run(self, task: Task, each: int) -> Outcome:
+        outcome = Outcome(task)
+        while True:
+            try:
+                for _ in self.answers(task, each, outcome):
+                    pass
+                return outcome
+            except (BrokenPipeError, TimeoutError) as error:
+                self.kill()
+                status = "timeout" if isinstance(error, TimeoutError) else "crash"
+                outcome.results.append((status, str(error)))
+                if outcome.total == 0:  # not even its samples
+                    outcome.total = 1
+                    return outcome
+
+    def answers(self, task: Task, each: int, outcome: Outcome) -> Iterator[None]:
+        self.process = self.process or self.start()
+        assert self.process.stdin is not None
+        order = {"op": task.op, "dtype": task.dtype, "gradient": task.gradient, "each": each}
+        self.process.stdin.write(json.dumps(order | {"skip": len(outcome.results)}).encode() + b"\n")
+        self.process.stdin.flush()
+        head = self.read()
+        outcome.total = head["total"]
+        while len(outcome.results) < head["chosen"]:
+            result = self.read()
+            outcome.results.append((result["status"], result["message"]))
+            yield
+
+    def read(self) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(TIMEOUT):
+                raise TimeoutError(f"no result within {TIMEOUT:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise BrokenPipeError(f"the process ended with status {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def run_all(
+    chosen: Sequence[Task],
+    each: int = 0,
+    workers: int = 0,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Runs the tasks, `each` samples of an op at most (0: all), on all processors."""
+    queue: SimpleQueue[Task] = SimpleQueue()
+    for task in chosen:
+        queue.put(task)
+    outcomes: list[Outcome] = []
+
+    def work() -> None:
+        worker = Worker()
+        while True:
+            try:
+                task = queue.get_nowait()
+            except Empty:
+                break
+            outcomes.append(worker.run(task, each))
+            report(outcomes[-1])
+        worker.close()
+
+    count = workers or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work) for _ in range(count)]:
+            future.result()
+    return outcomes
+
+
+def weights(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """How many samples are compiled whole, and how many there are."""
+    ours = sum(o.weight * o.counted.count("compiled") for o in outcomes)
+    return ours, sum(o.weight * len(o.counted) for o in outcomes)
+
+
+def share(outcomes: Sequence[Outcome]) -> float:
+    ours, total = weights(outcomes)
+    return ours / max(total, 1)
+
+
+def rate(outcomes: Sequence[Outcome]) -> str:
+    """One line: over all samples, over ops, and what else there was."""
+    run = Counter(status for o in outcomes for status in o.counted)
+    left = sum(len(o.results) - len(o.counted) for o in outcomes)
+    ours, total = weights(outcomes)
+    rates = [o.counted.count("compiled") / len(o.counted) for o in outcomes if o.counted]
+    rest = ", ".join(f"{n} {status}" for status, n in sorted(run.items()) if status != "compiled")
+    return (
+        f"compiled whole {ours:.0f} of {total:.0f} samples ({ours / max(total, 1):.1%}), mean over "
+        f"{len(rates)} ops {sum(rates) / max(len(rates), 1):.1%}; run {run.total()}: "
+        f"{run['compiled']} compiled, {rest or 'nothing else'}; {left} left out (nothing to compare)"
+    )
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    lines = []
+    for gradient in (False, True):
+        for dtype in DTYPES:
+            some = [o for o in outcomes if o.task.dtype == dtype and o.task.gradient == gradient]
+            if some:
+                lines.append(f"{'gradient' if gradient else 'forward'} {dtype}: {rate(some)}")
+        some = [o for o in outcomes if o.task.gradient == gradient]
+        if len({o.task.dtype for o in some}) > 1:
+            lines.append(f"{'gradient' if gradient else 'forward'}, all dtypes: {rate(some)}")
+    return "\n".join(lines)
+
+
+def missing(outcomes: Sequence[Outcome]) -> str:
+    """Reasons by the samples that they cost."""
+    cost: dict[str, float] = defaultdict(float)
+    ops: dict[str, set[str]] = defaultdict(set)
+    for outcome in outcomes:
+        for status, message in outcome.results:
+            if status == "partly":
+                for reason in message.split(", aten."):
+                    key = reason.removeprefix("aten.")[:90]
+                    cost[key] += outcome.weight
+                    ops[key].add(outcome.task.name)
+    ranked = sorted(cost, key=lambda key: -cost[key])
+    return "\n".join(f"{cost[key]:6.0f} {key}: {' '.join(sorted(ops[key])[:5])}" for key in ranked)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--each", type=int, default=0, help="samples of an op at most; 0: all")
+    parser.add_argument("--dtypes", default=",".join(DTYPES))
+    parser.add_argument("--ops", default="", help="names, with commas between")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--shard", default="0/1", help="i/n: every n-th task from the i-th")
+    parser.add_argument("--missing", action="store_true", help="rank what PyTorch ran by samples lost")
+    parser.add_argument("--verbose", action="store_true", help="print what PyTorch ran, too")
+    args = parser.parse_args()
+    chosen = tasks(args.dtypes.split(","), [name for name in args.ops.split(",") if name])
+    first, step = (int(part) for part in args.shard.split("/"))
+
+    def report(outcome: Outcome) -> None:
+        quiet = ("compiled", "left") if args.verbose else ("compiled", "left", "partly", "drawn")
+        task = outcome.task
+        for i, (status, message) in enumerate(outcome.results):
+            if status not in quiet:
+                what = "gradient" if task.gradient else "forward"
+                print(f"{task.name} {task.dtype} {what} {i}: {status}: {message}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:  # compiled samples of a suite are of no use to others
+        os.environ["DEEPSEEK_CACHE_DIR"] = folder
+        outcomes = run_all(chosen[first::step], args.each, args.workers, report)
+    if args.missing:
+        print(missing(outcomes))
+    print(summary(outcomes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Samples of PyTorch's operator database through torch.compile, forward and backward: none may be wrong, none
+may end the process, and most are compiled whole. Whole with DEEPSEEK_WHOLE_SUITES=1 (hours); suite.py prints
+what is missing.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("opinfo_suite", Path(__file__).with_name("suite.py"))
+assert spec is not None
+assert spec.loader is not None
+suite = importlib.util.module_from_spec(spec)
+sys.modules["opinfo_suite"] = suite
+spec.loader.exec_module(suite)
+
+FORWARD_GATE = 0.85  # of all samples, compiled whole
+GRADIENT_GATE = 0.85
+
+
+@pytest.fixture(scope="module")
+def outcomes(whole_suites: bool) -> "list[suite.Outcome]":
+    chosen = suite.tasks()
+    found = suite.run_all(chosen, 0) if whole_suites else suite.run_all(suite.fixed_part(chosen), 1)
+    print(suite.summary(found))
+    return found
+
+
+def bad(outcomes: "list[suite.Outcome]", *statuses: str) -> list[str]:
+    return [
+        f"{o.task.name} {o.task.dtype} {'gradient' if o.task.gradient else 'forward'}: {status}: {message}"
+        for o in outcomes
+        for status, message in o.results
+        if status in statuses
+    ]
+
+
+def test_nothing_is_wrong(outcomes: "list[suite.Outcome]") -> None:
+    assert not bad(outcomes, "wrong")
+
+
+def test_no_crash_and_no_error(outcomes: "list[suite.Outcome]") -> None:
+    assert not bad(outcomes, "crash", "timeout", "error")
+
+
+@pytest.mark.parametrize(("gradient", "gate"), [(False, FORWARD_GATE), (True, GRADIENT_GATE)])
+def test_rate(
+    outcomes: "list[suite.Outcome]", gradient: bool, gate: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [o for o in outcomes if o.task.gradient == gradient]
+    with capsys.disabled():
+        print(f"\nOpInfo, {'gradient' if gradient else 'forward'}: {suite.rate(some)}")
+    assert suite.share(some) >= gate

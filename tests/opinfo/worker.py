@@ -1,0 +1,231 @@
+"""Runs samples of PyTorch's operator database: reads tasks from stdin, one line of JSON each, and answers
+each sample with a line.
+
+A task is {"op": index in op_db, "dtype": name, "gradient": bool, "each": samples at most, "skip": how many
+of those are done}. The answers: {"total": samples of the op, "chosen": how many of them run}, then for each
+of them {"status", "message"}. Statuses:
+
+compiled   results agree and every ATen op ran in pieces of ours
+partly     results agree; PyTorch ran some ops, the message says which, or the graph broke
+drawn      compiled whole but for draws of random numbers, which PyTorch's generator makes
+left       the op has nothing to compare: no differentiable result, or eager PyTorch refuses the sample
+wrong      a result that is neither eager's nor what eager gives in float64, nor about as close to that
+error      eager PyTorch has a result and the compiled function raises
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import deepseek.torch as bridge
+import torch
+from torch._dynamo.utils import counters
+from torch.testing._internal import common_methods_invocations as op_database
+from torch.utils import _pytree as pytree
+
+op_db = op_database.op_db
+# Some ops of the database set the seed inside the function that is compiled, which Dynamo cannot trace; here
+# the seed is set before each call.
+op_database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
+
+# Results are whatever memory holds: dtype and shape alone are compared.
+UNDEFINED = frozenset(
+    ["empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"]
+)
+# Relative and absolute error against float64 (or, exact for integers, against eager).
+TOLERANCE = {
+    torch.float64: (1e-7, 1e-7),
+    torch.float32: (2e-4, 2e-5),
+    torch.bfloat16: (2e-2, 1e-2),
+    torch.float16: (4e-3, 1e-3),
+}
+COMPLEX_PART = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+WORSE = 4.0  # how many times eager's own error is right, where its result is far from float64's as well
+MESSAGE = 300  # characters
+
+
+@dataclass
+class Call:
+    """One sample as a function of its tensors."""
+
+    op: Any
+    sample: Any
+
+    def __post_init__(self) -> None:
+        self.leaves, self.structure = pytree.tree_flatten(
+            (self.sample.input, self.sample.args, self.sample.kwargs)
+        )
+        self.places = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, torch.Tensor)]
+        self.tensors = [self.leaves[i] for i in self.places]
+
+    def __call__(self, function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> list[Any]:
+        """The results, made comparable where they are known up to a choice (signs of singular vectors)."""
+        leaves = list(self.leaves)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            leaves[place] = tensor
+        x, args, kwargs = pytree.tree_unflatten(leaves, self.structure)
+        torch.manual_seed(0)
+        result = function(x, *args, **kwargs)
+        return pytree.tree_leaves(self.sample.output_process_fn_grad(result))
+
+
+def fresh(tensors: Sequence[torch.Tensor], wide: bool) -> list[torch.Tensor]:
+    """Leaves with the same values, layout and need of a gradient; in float64 where `wide`."""
+    copies = []
+    for tensor in tensors:
+        copy = tensor.detach()
+        if wide and copy.is_floating_point():
+            copy = copy.double()
+        elif wide and copy.is_complex():
+            copy = copy.to(torch.complex128)
+        elif copy.layout is torch.strided:
+            copy = torch.empty_like(copy).copy_(copy) if copy.is_contiguous() else copy.clone()
+        copies.append(copy.requires_grad_(tensor.requires_grad))
+    return copies
+
+
+def evaluate(
+    call: Call, function: Callable[..., Any], gradient: bool, wide: bool = False
+) -> list[Any] | None:
+    """Results, or gradients of the inputs for fixed gradients of the results; None without any."""
+    tensors = fresh(call.tensors, wide)
+    results = call(function, tensors)
+    if not gradient:
+        return results
+    results = [r for r in results if isinstance(r, torch.Tensor) and r.requires_grad]
+    inputs = [t for t in tensors if t.requires_grad]
+    if not results or not inputs:
+        return None
+    generator = torch.Generator().manual_seed(1)
+    dys = []
+    for result in results:
+        dy = torch.rand(result.shape, generator=generator, dtype=torch.float64)
+        dys.append(dy.to(result.dtype))
+    return list(torch.autograd.grad(results, inputs, dys, allow_unused=True))
+
+
+def agree(got: Any, want: Any, dtype: torch.dtype) -> bool:
+    if not isinstance(want, torch.Tensor):
+        return bool(got == want) or (got != got and want != want)
+    if want.layout is not torch.strided:
+        got, want = got.to_dense(), want.to_dense()
+    if got.shape != want.shape:
+        return False
+    rtol, atol = TOLERANCE.get(COMPLEX_PART.get(dtype, dtype), (0, 0))
+    if dtype.is_complex:
+        got, want = got.to(torch.complex128), want.to(torch.complex128)
+    elif dtype.is_floating_point:
+        got, want = got.double(), want.double()
+        finite = want[want.isfinite()]
+        atol *= max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
+    return bool(torch.isclose(got, want.to(got.dtype), rtol=rtol, atol=atol, equal_nan=True).all())
+
+
+def error(got: torch.Tensor, exact: torch.Tensor) -> float:
+    """The largest error; infinite where there is none, as with NaN."""
+    distance = (got.to(exact.dtype) - exact).abs()
+    return float(distance.max()) if distance.numel() and bool(distance.isfinite().all()) else math.inf
+
+
+def difference(got: list[Any], want: list[Any], wide: Callable[[], list[Any] | None]) -> str:
+    """Says how `got` differs from eager's results and from those in float64; empty where it is right."""
+    if len(got) != len(want):
+        return f"{len(got)} results, not {len(want)}"
+    exact: list[Any] | None = None
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        if w is None or g is None:
+            if g is not w and float((g if w is None else w).abs().sum()) != 0:  # an unused input's gradient
+                return f"result {i} is {type(g).__name__}, not {type(w).__name__}"
+            continue
+        if isinstance(w, torch.Tensor):
+            if g.dtype != w.dtype:
+                return f"result {i} is {g.dtype}, not {w.dtype}"
+            if g.shape != w.shape:
+                return f"result {i} is {list(g.shape)}, not {list(w.shape)}"
+        dtype = w.dtype if isinstance(w, torch.Tensor) else torch.float64
+        if agree(g, w, dtype):
+            continue
+        if exact is None:
+            try:
+                exact = wide() or []
+            except Exception:
+                exact = []
+        if len(exact) == len(got) and isinstance(exact[i], torch.Tensor):
+            own = error(g, exact[i])
+            if agree(g, exact[i], dtype) or (own < math.inf and own <= WORSE * error(w, exact[i])):
+                continue
+        return f"result {i}: {str(g)[:100]}, not {str(w)[:100]}"
+    return ""
+
+
+def check(op: Any, sample: Any, gradient: bool) -> tuple[str, str]:
+    call = Call(op, sample)
+    try:
+        want = evaluate(call, op.op, gradient)
+    except Exception as error:
+        return "left", f"eager: {error}"
+    if want is None:
+        return "left", "nothing differentiable"
+    torch._dynamo.reset()
+    counters.clear()
+    bridge.reset()
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return op.op(*args, **kwargs)
+
+    compiled = torch.compile(function, backend="deepseek", dynamic=False, options={"threads": 1})
+    try:
+        got = evaluate(call, compiled, gradient)
+    except Exception as error:
+        return "error", f"{type(error).__name__}: {error}"
+    assert got is not None
+    if op.name in UNDEFINED:
+        got, want = ([(r.dtype, r.shape) for r in results] for results in (got, want))
+    wrong = difference(got, want, lambda: evaluate(call, op.op, gradient, wide=True))
+    if wrong:
+        return "wrong", wrong
+    explanation = bridge.explain()
+    if explanation.draws and not explanation.eager_ops and not counters["graph_break"]:
+        return "drawn", ", ".join(sorted(explanation.draws))
+    if explanation.eager_ops:
+        reasons = {f"{name} ({why})" for record in explanation.records for name, why in record.eager}
+        return "partly", ", ".join(sorted(reasons))
+    if counters["graph_break"] or not explanation.records:
+        return "partly", "graph break: " + " ".join(" ".join(counters["graph_break"]).split()[:20])
+    return "compiled", ""
+
+
+def answer(**fields: Any) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def run(task: dict[str, Any]) -> None:
+    op = op_db[task["op"]]
+    dtype, gradient = getattr(torch, task["dtype"]), task["gradient"]
+    samples = list(op.sample_inputs("cpu", dtype, requires_grad=gradient))
+    each = task["each"] or len(samples)
+    chosen = [samples[i * len(samples) // each] for i in range(each)] if len(samples) > each else samples
+    answer(total=len(samples), chosen=len(chosen))
+    for sample in chosen[task["skip"] :]:
+        try:
+            status, message = check(op, sample, gradient)
+        except Exception as error:
+            status, message = "error", f"the check: {type(error).__name__}: {error}"
+        answer(status=status, message=" ".join(message.split())[:MESSAGE])
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        run(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()
