@@ -232,6 +232,8 @@ Handler float_operation(Op op) {
       return real<T, std::cosh>();
     case Op::Tanh:
       return real<T, std::tanh>();
+    case Op::Sigmoid:
+      return real<T, sem::sigmoid>();
     case Op::Asinh:
       return real<T, std::asinh>();
     case Op::Acosh:

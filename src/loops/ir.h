@@ -35,7 +35,8 @@ enum class Op : std::uint8_t {
   Const, Var, Symbol,
   // unary, type of the argument
   Neg, Abs, Not /* logical on Bool, bitwise on integers */, Floor, Ceil, Trunc, Round, Sqrt, Exp, Expm1, Log, Log1p,
-  Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Erfc, LGamma, Digamma,
+  Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Sigmoid, Asinh, Acosh, Atanh, Erf, Erfc, LGamma,
+  Digamma,
   // unary to Bool
   IsNan, IsInf,
   // binary, both arguments of one type

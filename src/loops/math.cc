@@ -24,6 +24,8 @@ Expr single(Op op, const Expr& x) {
       return math::log1p(x);
     case Op::Tanh:
       return math::tanh32(x);
+    case Op::Sigmoid:
+      return math::sigmoid32(x);
     case Op::Erf:
       return math::erf32(x);
     case Op::Sin:
@@ -65,6 +67,8 @@ Expr unary(Op op, const Expr& x) {
       return math::cosh64(x);
     case Op::Tanh:
       return math::tanh64(x);
+    case Op::Sigmoid:
+      return math::sigmoid64(x);
     case Op::Asinh:
       return math::asinh64(x);
     case Op::Acosh:

@@ -227,6 +227,23 @@ Expr tanh32(const Expr& x) {
   return c * polynomial(z, kTanhTop) / polynomial(z, kTanhBottom);
 }
 
+Expr sigmoid64(const Expr& x) { return one(x.type()) / (exp64(-x) + 1); }
+
+// 1 / (1 + exp(-x)) with exp(-x) = 2p * 2^(n - 1), which becomes infinite where it should. Beyond the bounds the result
+// is 0 or 1 already; NaN is within them.
+Expr sigmoid32(const Expr& x) {
+  const auto c = [&](double v) { return constant(x.type(), v); };
+  const Expr bounded = min(max(x, -89.0), 80.0), m = c(magic(x.type()));
+  const Expr t = fma(bounded, c(-kLog2E), m), n = t - m;
+  // -x = n ln 2 - r
+  const Expr r = fma(n, c(kLn2RestF32), fma(n, c(kLn2F32), bounded)), square = r * r;
+  const auto tail = [&](std::size_t i) { return c((i % 2 == 0 ? 2 : -2) * kExpTailF32[i]); };
+  const Expr low = fma(r, tail(1), tail(0)), high = fma(square, tail(4), fma(r, tail(3), tail(2)));
+  const Expr twice = fma(square, fma(square, high, low), fma(r, c(-2), c(2)));
+  const Expr power = from_bits(shift_left(to_bits(t), 23) + to_bits(c(0.5)));
+  return one(x.type()) / fma(twice, power, one(x.type()));
+}
+
 Expr asinh64(const Expr& x) {
   const Expr a = abs(x), square = a * a;
   const Expr small = log1p(a + square / (sqrt(square + 1) + 1));

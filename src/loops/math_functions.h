@@ -81,6 +81,8 @@ Expr sinh64(const Expr& x);
 Expr cosh64(const Expr& x);
 Expr tanh64(const Expr& x);
 Expr tanh32(const Expr& x);
+Expr sigmoid64(const Expr& x);
+Expr sigmoid32(const Expr& x);
 Expr asinh64(const Expr& x);
 Expr acosh64(const Expr& x);
 Expr atanh64(const Expr& x);

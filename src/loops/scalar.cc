@@ -194,6 +194,8 @@ std::optional<double> transcendental(Op op, double a, double b) {
       return std::cosh(a);
     case Op::Tanh:
       return std::tanh(a);
+    case Op::Sigmoid:
+      return sem::sigmoid(a);
     case Op::Asinh:
       return std::asinh(a);
     case Op::Acosh:

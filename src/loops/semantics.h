@@ -167,6 +167,7 @@ To to_integer(From x, To lo = std::numeric_limits<To>::min(), To hi = std::numer
   return static_cast<To>(t);
 }
 
+inline double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double digamma(double x);
 double lgamma(double x);  // reentrant
 

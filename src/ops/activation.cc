@@ -20,7 +20,7 @@ OpBuilder activation(OpTable& t, std::string name, std::string doc, Formula f, U
 Expr zero_of(const Expr& x) { return loops::zero(x.type()); }
 Expr exp(const Expr& x) { return loops::make(LoopOp::Exp, {x}); }
 Expr tanh(const Expr& x) { return loops::make(LoopOp::Tanh, {x}); }
-Expr sigmoid(const Expr& x) { return loops::one(x.type()) / (loops::one(x.type()) + exp(-x)); }
+Expr sigmoid(const Expr& x) { return loops::make(LoopOp::Sigmoid, {x}); }
 // log(1 + e^x) without overflow.
 Expr softplus(const Expr& x) {
   const Expr tail = loops::make(LoopOp::Log1p, {exp(-loops::make(LoopOp::Abs, {x}))});

@@ -142,10 +142,10 @@ TEST_P(LlvmRandom, ExpressionsOfEveryType) {
 // C library's, the loop functions' own tests bound the error far closer.
 TEST_P(LlvmRandom, FunctionsWithoutInstructions) {
   Random r(11);
-  static constexpr Op kUnary[] = {Op::Exp,   Op::Expm1, Op::Log,  Op::Log1p,  Op::Sin,
-                                  Op::Cos,   Op::Tan,   Op::Asin, Op::Acos,   Op::Atan,
-                                  Op::Sinh,  Op::Cosh,  Op::Tanh, Op::Asinh,  Op::Acosh,
-                                  Op::Atanh, Op::Erf,   Op::Erfc, Op::LGamma, Op::Digamma};
+  static constexpr Op kUnary[] = {Op::Exp,  Op::Expm1,   Op::Log,    Op::Log1p, Op::Sin,   Op::Cos,
+                                  Op::Tan,  Op::Asin,    Op::Acos,   Op::Atan,  Op::Sinh,  Op::Cosh,
+                                  Op::Tanh, Op::Sigmoid, Op::Asinh,  Op::Acosh, Op::Atanh, Op::Erf,
+                                  Op::Erfc, Op::LGamma,  Op::Digamma};
   static constexpr Op kBinary[] = {Op::Pow, Op::Atan2, Op::Rem, Op::Mod, Op::FloorDiv};
   for (const DType t : {DType::F32, DType::F64, DType::BF16}) {
     const Expr n = symbol("n");
