@@ -8,11 +8,13 @@
 namespace deepseek {
 
 // Sub-byte types (F4E2M1, I4, U4, I2, U2) are storage only: two or four to a byte, low bits first; every
-// computation converts them first. BF16, F16 and both F8 compute in F32 and round after each op.
+// computation converts them first. BF16, F16 and all F8 compute in F32 and round after each op.
+// The F8FNUZ types have neither infinity nor -0 (its bits are NaN); F8E8M0, the scale of MX formats, is a power of two
+// without sign or zero: ONNX's FLOAT8E4M3FNUZ, FLOAT8E5M2FNUZ and FLOAT8E8M0.
 // clang-format off
 enum class DType : std::uint8_t {
   Bool, I8, U8, I16, U16, I32, U32, I64, U64,
-  F16, BF16, F32, F64, F8E4M3, F8E5M2, F4E2M1,
+  F16, BF16, F32, F64, F8E4M3, F8E5M2, F8E4M3FNUZ, F8E5M2FNUZ, F8E8M0, F4E2M1,
   I4, U4, I2, U2,
   C64, C128, String,
 };

@@ -10,7 +10,8 @@ namespace {
 }
 
 // DLPack's codes of 8-bit floats and 4-bit floats (dlpack.h, version 1.1).
-constexpr std::uint8_t kDlF8E4M3 = 10, kDlF8E5M2 = 12, kDlF4E2M1 = 17;
+constexpr std::uint8_t kDlF8E4M3 = 10, kDlF8E4M3FNUZ = 11, kDlF8E5M2 = 12, kDlF8E5M2FNUZ = 13, kDlF8E8M0 = 14,
+                       kDlF4E2M1 = 17;
 
 std::optional<DType> dtype_of(nb::dlpack::dtype d) {
   using Code = nb::dlpack::dtype_code;
@@ -37,6 +38,12 @@ std::optional<DType> dtype_of(nb::dlpack::dtype d) {
       return DType::F8E4M3;
     case kDlF8E5M2:
       return DType::F8E5M2;
+    case kDlF8E4M3FNUZ:
+      return DType::F8E4M3FNUZ;
+    case kDlF8E5M2FNUZ:
+      return DType::F8E5M2FNUZ;
+    case kDlF8E8M0:
+      return DType::F8E8M0;
     default:
       return std::nullopt;
   }
@@ -102,6 +109,9 @@ nb::dlpack::dtype dlpack_dtype(DType t) {
   if (t == DType::BF16) return make(Code::Bfloat);
   if (t == DType::F8E4M3) return {kDlF8E4M3, 8, 1};
   if (t == DType::F8E5M2) return {kDlF8E5M2, 8, 1};
+  if (t == DType::F8E4M3FNUZ) return {kDlF8E4M3FNUZ, 8, 1};
+  if (t == DType::F8E5M2FNUZ) return {kDlF8E5M2FNUZ, 8, 1};
+  if (t == DType::F8E8M0) return {kDlF8E8M0, 8, 1};
   if (t == DType::F4E2M1) return {kDlF4E2M1, 4, 1};
   if (is_complex(t)) return make(Code::Complex);
   if (is_float(t)) return make(Code::Float);
@@ -165,7 +175,7 @@ Dims dims_from(nb::handle sequence) {
 DType array_dtype(DType t) {
   if (t == DType::BF16) return DType::U16;
   if (bits(t) < 8) return is_integer(t) && is_signed(t) ? DType::I8 : DType::U8;
-  if (t == DType::F8E4M3 || t == DType::F8E5M2) return DType::U8;
+  if (is_float(t) && bits(t) == 8) return DType::U8;
   return t;
 }
 

@@ -1,5 +1,6 @@
 #include "loops/convert.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "deepseek/error.h"
@@ -7,13 +8,13 @@
 namespace deepseek::loops {
 namespace {
 
-enum class Beyond : std::uint8_t { Infinity, Nan, Saturate };
+enum class Beyond : std::uint8_t { Infinity, Nan, NanAtMinusZero, Saturate };
 
 struct Format {
   int exponent_bits, mantissa_bits;
   Beyond beyond;
   std::uint32_t largest;  // bits of the largest finite number
-  int bias() const { return (1 << (exponent_bits - 1)) - 1; }
+  int bias() const { return (1 << (exponent_bits - 1)) - (beyond == Beyond::NanAtMinusZero ? 0 : 1); }
   int min_exponent() const { return 1 - bias(); }
   std::uint32_t sign() const { return 1u << (exponent_bits + mantissa_bits); }
 };
@@ -23,6 +24,8 @@ const Format& format(DType t) {
   static constexpr Format f16{5, 10, Beyond::Infinity, 0x7bff};
   static constexpr Format f8e5m2{5, 2, Beyond::Infinity, 0x7b};
   static constexpr Format f8e4m3{4, 3, Beyond::Nan, 0x7e};
+  static constexpr Format f8e4m3fnuz{4, 3, Beyond::NanAtMinusZero, 0x7f};
+  static constexpr Format f8e5m2fnuz{5, 2, Beyond::NanAtMinusZero, 0x7f};
   static constexpr Format f4e2m1{2, 1, Beyond::Saturate, 0x7};
   switch (t) {
     case DType::BF16:
@@ -33,6 +36,10 @@ const Format& format(DType t) {
       return f8e5m2;
     case DType::F8E4M3:
       return f8e4m3;
+    case DType::F8E4M3FNUZ:
+      return f8e4m3fnuz;
+    case DType::F8E5M2FNUZ:
+      return f8e5m2fnuz;
     case DType::F4E2M1:
       return f4e2m1;
     default:
@@ -47,6 +54,7 @@ std::uint32_t quiet_nan(const Format& f) {
       return f.largest + 1 + (1u << (f.mantissa_bits - 1));
     case Beyond::Nan:
       return f.largest + 1;
+    case Beyond::NanAtMinusZero:
     case Beyond::Saturate:
       break;
   }
@@ -59,15 +67,28 @@ std::uint32_t encode(const Format& f, float x) {
   const std::uint32_t overflow = f.beyond == Beyond::Saturate ? f.largest : f.largest + 1;
   if (std::isinf(x)) return sign | overflow;
   const double a = std::fabs(static_cast<double>(x));
-  if (a == 0) return sign;
   const int e = std::max(std::ilogb(a), f.min_exponent());
   const double units = std::nearbyint(std::ldexp(a, f.mantissa_bits - e));  // with the hidden bit when normal
   const auto magnitude = (static_cast<std::uint64_t>(e - f.min_exponent()) << f.mantissa_bits) +
                          static_cast<std::uint64_t>(units);
+  if (magnitude == 0) return f.beyond == Beyond::NanAtMinusZero ? 0 : sign;
   return sign | (magnitude > f.largest ? overflow : static_cast<std::uint32_t>(magnitude));
 }
 
+std::uint32_t encode_exponent(float x) {
+  constexpr std::uint32_t infinity = 0x7f800000, half = 0x400000, nan = 255;
+  const auto u = std::bit_cast<std::uint32_t>(x);
+  if (u == 0 || u >= infinity) return nan;
+  return u < half + half / 2 ? 0 : std::min((u + half) >> 23, nan);
+}
+
+float decode_exponent(std::uint32_t bits) {
+  return bits == 255 ? std::numeric_limits<float>::quiet_NaN()
+                     : std::ldexp(1.0F, static_cast<int>(bits) - 127);
+}
+
 float decode(const Format& f, std::uint32_t bits) {
+  if (f.beyond == Beyond::NanAtMinusZero && bits == f.sign()) return std::numeric_limits<float>::quiet_NaN();
   const bool negative = (bits & f.sign()) != 0;
   const std::uint32_t magnitude = bits & (f.sign() - 1);
   const std::uint32_t mantissa = magnitude & ((1u << f.mantissa_bits) - 1);
@@ -89,13 +110,32 @@ float decode(const Format& f, std::uint32_t bits) {
 std::uint32_t encode_narrow(DType t, float x) {
   if (t == DType::BF16) return float_to_bf16(x);
   if (t == DType::F16) return float_to_f16(x);
+  if (t == DType::F8E8M0) return encode_exponent(x);
   return encode(format(t), x);
 }
 
 float decode_narrow(DType t, std::uint32_t bits) {
   if (t == DType::BF16) return bf16_to_float(static_cast<std::uint16_t>(bits));
   if (t == DType::F16) return f16_to_float(static_cast<std::uint16_t>(bits));
+  if (t == DType::F8E8M0) return decode_exponent(bits);
   return decode(format(t), bits);
+}
+
+std::optional<double> finite_largest(DType t) {
+  switch (t) {
+    case DType::F8E4M3:
+      return 448;
+    case DType::F8E4M3FNUZ:
+      return 240;
+    case DType::F8E5M2FNUZ:
+      return 57344;
+    case DType::F8E8M0:
+      return 0x1p127;
+    case DType::F4E2M1:
+      return 6;
+    default:
+      return std::nullopt;
+  }
 }
 
 double round_to(DType t, double x) {

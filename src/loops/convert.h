@@ -1,6 +1,9 @@
 // Narrow floats as bits, and their conversion from and to float. Rounding is to nearest even.
 //   BF16    1-8-7, F16 1-5-10, F8E5M2 1-5-2: as IEEE 754, beyond the range infinity
 //   F8E4M3  1-4-3, no infinity: beyond 448 NaN (bits 0x7f); ONNX's FLOAT8E4M3FN, not saturating
+//   F8E4M3FNUZ, F8E5M2FNUZ  one more in the bias; beyond 240 and 57344 NaN, whose bits are those of -0, which they lack
+//   F8E8M0  2^(bits - 127), 255 is NaN: nearest, ties up; 2^-127 below that; what is not positive or is 1.5 * 2^127
+//           and more becomes NaN
 //   F4E2M1  1-2-1, neither infinity nor NaN: beyond 6 it is 6; NaN becomes -0
 // A cast from another type to a narrow float goes through F32.
 #pragma once
@@ -9,13 +12,16 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "deepseek/dtype.h"
 
 namespace deepseek::loops {
 
-std::uint32_t encode_narrow(DType t, float x);  // t: BF16, F16, F8E4M3, F8E5M2, F4E2M1
+std::uint32_t encode_narrow(DType t, float x);  // t: BF16, F16, any F8, F4E2M1
 float decode_narrow(DType t, std::uint32_t bits);
+// The largest number of a type without infinity, nothing of the others.
+std::optional<double> finite_largest(DType t);
 // x rounded to what t can hold; F32 and F64 allowed too.
 double round_to(DType t, double x);
 

@@ -76,13 +76,14 @@ Expr zero(DType t) { return constant(t, std::int64_t{0}); }
 Expr one(DType t) { return constant(t, std::int64_t{1}); }
 
 Expr lowest(DType t) {
-  if (t == DType::F8E4M3) return constant(t, -448.0);
+  if (t == DType::F8E8M0) return constant(t, 0x1p-127);
+  if (const auto largest = finite_largest(t)) return constant(t, -*largest);
   if (is_float(t)) return constant(t, -std::numeric_limits<double>::infinity());
   return constant(t, integer_min(t));
 }
 
 Expr highest(DType t) {
-  if (t == DType::F8E4M3) return constant(t, 448.0);
+  if (const auto largest = finite_largest(t)) return constant(t, *largest);
   if (is_float(t)) return constant(t, std::numeric_limits<double>::infinity());
   return constant(t, integer_max(t));
 }

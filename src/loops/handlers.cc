@@ -313,15 +313,30 @@ Handler convert_from(DType to) {
                    [](auto tag) -> Handler { return convert_number<From, typename decltype(tag)::type>; });
 }
 
+constexpr bool is_narrow_float(DType t) {
+  switch (t) {
+    case DType::F16:
+    case DType::BF16:
+    case DType::F8E4M3:
+    case DType::F8E5M2:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Types whose registers hold their bits; narrow floats go through encode and decode.
 template <DType From, DType To>
 const Instruction* reinterpret_narrow(const Instruction* i, Register* r, Frame&) {
   std::uint32_t bits = 0;
-  if constexpr (From == DType::F16 || From == DType::BF16 || From == DType::F8E4M3 || From == DType::F8E5M2)
+  if constexpr (is_narrow_float(From))
     bits = encode_narrow(From, r[i->a].get<float>());
   else
     bits = static_cast<std::uint32_t>(r[i->a].bits);
-  if constexpr (To == DType::F16 || To == DType::BF16 || To == DType::F8E4M3 || To == DType::F8E5M2)
+  if constexpr (is_narrow_float(To))
     r[i->to].set(decode_narrow(To, bits));
   else if constexpr (To == DType::I8 || To == DType::U8)
     r[i->to].set(static_cast<std::uint8_t>(bits));
@@ -345,6 +360,12 @@ Handler reinterpret_from(DType to) {
       return reinterpret_narrow<From, DType::F8E4M3>;
     case DType::F8E5M2:
       return reinterpret_narrow<From, DType::F8E5M2>;
+    case DType::F8E4M3FNUZ:
+      return reinterpret_narrow<From, DType::F8E4M3FNUZ>;
+    case DType::F8E5M2FNUZ:
+      return reinterpret_narrow<From, DType::F8E5M2FNUZ>;
+    case DType::F8E8M0:
+      return reinterpret_narrow<From, DType::F8E8M0>;
     case DType::I8:
     case DType::U8:
       return reinterpret_narrow<From, DType::U8>;
@@ -383,6 +404,12 @@ Handler round(DType t) {
       return round_narrow<DType::F8E4M3>;
     case DType::F8E5M2:
       return round_narrow<DType::F8E5M2>;
+    case DType::F8E4M3FNUZ:
+      return round_narrow<DType::F8E4M3FNUZ>;
+    case DType::F8E5M2FNUZ:
+      return round_narrow<DType::F8E5M2FNUZ>;
+    case DType::F8E8M0:
+      return round_narrow<DType::F8E8M0>;
     case DType::F4E2M1:
       return round_narrow<DType::F4E2M1>;
     default:
@@ -404,6 +431,12 @@ Handler reinterpret(DType from, DType to) {
       return reinterpret_from<DType::F8E4M3>(to);
     case DType::F8E5M2:
       return reinterpret_from<DType::F8E5M2>(to);
+    case DType::F8E4M3FNUZ:
+      return reinterpret_from<DType::F8E4M3FNUZ>(to);
+    case DType::F8E5M2FNUZ:
+      return reinterpret_from<DType::F8E5M2FNUZ>(to);
+    case DType::F8E8M0:
+      return reinterpret_from<DType::F8E8M0>(to);
     default:
       break;
   }

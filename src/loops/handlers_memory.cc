@@ -113,6 +113,12 @@ auto with_storage(DType t, F f) {
       return f(Narrow<DType::F8E4M3, std::uint8_t>());
     case DType::F8E5M2:
       return f(Narrow<DType::F8E5M2, std::uint8_t>());
+    case DType::F8E4M3FNUZ:
+      return f(Narrow<DType::F8E4M3FNUZ, std::uint8_t>());
+    case DType::F8E5M2FNUZ:
+      return f(Narrow<DType::F8E5M2FNUZ, std::uint8_t>());
+    case DType::F8E8M0:
+      return f(Narrow<DType::F8E8M0, std::uint8_t>());
     case DType::F4E2M1:
       return f(PackedFloat());
     case DType::I4:

@@ -11,7 +11,8 @@
 //  - Float Rem is C fmod, Mod is Python %. Min and Max propagate NaN. Eq, Lt, Le with NaN are false, Ne true.
 //    Round is half to even. Nothing contracts a*b+c unless Fma is written.
 //  - Cast float -> int truncates, saturates, NaN gives 0; to Bool is x != 0. Cast to a narrow float goes
-//    through F32 and rounds to nearest even; F8E4M3 gives NaN beyond its range as ONNX's non-saturating mode does.
+//    through F32 and rounds to nearest even; F8 types without infinity give NaN beyond their
+//    range as ONNX's non-saturating mode does.
 //  - Load with a predicate does not touch memory when it is false and gives `otherwise`.
 //  - Assert that fails puts its code into the status word and execution goes on: guard the loads.
 #pragma once

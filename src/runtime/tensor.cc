@@ -185,6 +185,9 @@ double Tensor::at(std::int64_t i) const {
       return decode_float(element<std::uint16_t>(p, i), float_format(dtype_));
     case DType::F8E4M3:
     case DType::F8E5M2:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
       return decode_float(element<std::uint8_t>(p, i), float_format(dtype_));
     case DType::F4E2M1:
       return decode_float(packed(p, i, 4), float_format(dtype_));
@@ -232,6 +235,9 @@ void Tensor::set(std::int64_t i, double value) {
       return store<std::uint16_t>(p, i, encode_float(value, float_format(dtype_)));
     case DType::F8E4M3:
     case DType::F8E5M2:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
       return store<std::uint8_t>(p, i, encode_float(value, float_format(dtype_)));
     case DType::F4E2M1:
       return store_packed(p, i, 4, encode_float(value, float_format(dtype_)));

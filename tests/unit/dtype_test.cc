@@ -54,7 +54,8 @@ TEST(Error, SaysWhatAndWhere) {
 }
 
 TEST(Convert, EveryNarrowFloatDecodesAndEncodesBack) {
-  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F4E2M1}) {
+  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F8E4M3FNUZ,
+                        DType::F8E5M2FNUZ, DType::F8E8M0, DType::F4E2M1}) {
     for (std::uint32_t b = 0; b < (1u << bits(t)); ++b) {
       const float x = loops::decode_narrow(t, b);
       if (std::isnan(x))
@@ -76,6 +77,20 @@ TEST(Convert, RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(loops::round_to(DType::F8E4M3, 465.0)));
   EXPECT_EQ(loops::round_to(DType::F8E5M2, 1e6), std::numeric_limits<double>::infinity());
   EXPECT_EQ(loops::round_to(DType::F4E2M1, -1e6), -6.0);
+  EXPECT_EQ(loops::round_to(DType::F8E4M3FNUZ, 247.0), 240.0);
+  EXPECT_TRUE(std::isnan(loops::round_to(DType::F8E4M3FNUZ, 248.0)));
+  EXPECT_TRUE(std::isnan(loops::round_to(DType::F8E5M2FNUZ, -1e9)));
+  EXPECT_EQ(loops::encode_narrow(DType::F8E5M2FNUZ, -0.0F), 0U);
+  EXPECT_EQ(loops::encode_narrow(DType::F8E4M3FNUZ, -1e-9F), 0U);
+}
+
+TEST(Convert, PowersOfTwo) {
+  EXPECT_EQ(loops::round_to(DType::F8E8M0, 1.4999), 1.0);
+  EXPECT_EQ(loops::round_to(DType::F8E8M0, 1.5), 2.0);
+  EXPECT_EQ(loops::round_to(DType::F8E8M0, 0x1.8p-127), 0x1p-126);
+  EXPECT_EQ(loops::round_to(DType::F8E8M0, 0x1p-140), 0x1p-127);
+  for (const double x : {0.0, -1.0, 0x1.8p127, std::numeric_limits<double>::infinity()})
+    EXPECT_TRUE(std::isnan(loops::round_to(DType::F8E8M0, x))) << x;
 }
 
 TEST(Convert, PackedElementsDoNotTouchTheirNeighbours) {

@@ -20,9 +20,10 @@ using testing::GuardedMemory;
 using testing::Random;
 using testing::run_kernel;
 
-constexpr DType kTypes[] = {DType::Bool, DType::I8,  DType::U8,  DType::I16,    DType::U16,
-                            DType::I32,  DType::U32, DType::I64, DType::U64,    DType::F16,
-                            DType::BF16, DType::F32, DType::F64, DType::F8E4M3, DType::F8E5M2};
+constexpr DType kTypes[] = {DType::Bool,       DType::I8,         DType::U8,    DType::I16,    DType::U16,
+                            DType::I32,        DType::U32,        DType::I64,   DType::U64,    DType::F16,
+                            DType::BF16,       DType::F32,        DType::F64,   DType::F8E4M3, DType::F8E5M2,
+                            DType::F8E4M3FNUZ, DType::F8E5M2FNUZ, DType::F8E8M0};
 
 template <class T>
 const T& pick(Random& r, const T* begin, std::size_t n) {

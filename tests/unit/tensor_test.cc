@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "loops/convert.h"
 #include "runtime/narrow_float.h"
 
 namespace deepseek {
@@ -78,7 +79,8 @@ TEST(Tensor, IntegersSaturate) {
 }
 
 TEST(NarrowFloat, EveryCodeRoundTrips) {
-  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F4E2M1}) {
+  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F8E4M3FNUZ,
+                        DType::F8E5M2FNUZ, DType::F8E8M0, DType::F4E2M1}) {
     const FloatFormat f = float_format(t);
     for (std::uint32_t code = 0; code < 1u << bits(t); ++code) {
       const double x = decode_float(code, f);
@@ -91,7 +93,8 @@ TEST(NarrowFloat, EveryCodeRoundTrips) {
 }
 
 TEST(NarrowFloat, RoundsToNearestEven) {
-  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F4E2M1}) {
+  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F8E4M3FNUZ,
+                        DType::F8E5M2FNUZ, DType::F4E2M1}) {
     const FloatFormat f = float_format(t);
     for (std::uint32_t code = 0; code + 1 < 1u << (bits(t) - 1); ++code) {
       const double low = decode_float(code, f), high = decode_float(code + 1, f);
@@ -100,6 +103,17 @@ TEST(NarrowFloat, RoundsToNearestEven) {
       EXPECT_EQ(encode_float(middle, f), code % 2 ? code + 1 : code) << name(t) << " " << middle;
       EXPECT_EQ(encode_float(std::nextafter(middle, low), f), code) << name(t);
       EXPECT_EQ(encode_float(std::nextafter(middle, high), f), code + 1) << name(t);
+    }
+  }
+}
+
+TEST(NarrowFloat, IsTheLoopLanguages) {
+  for (const DType t : {DType::F16, DType::BF16, DType::F8E4M3, DType::F8E5M2, DType::F8E4M3FNUZ,
+                        DType::F8E5M2FNUZ, DType::F8E8M0}) {
+    for (int i = 0; i < 4000; ++i) {
+      const float x = std::ldexp(1.0F + static_cast<float>(i % 31) / 32.0F, i % 270 - 140) *
+                      static_cast<float>(i % 2 == 0 ? 1 : -1);
+      EXPECT_EQ(encode_float(x, float_format(t)), loops::encode_narrow(t, x)) << name(t) << " " << x;
     }
   }
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "loops/convert.h"
+
 namespace deepseek::onnx_import {
 
 Value Emit::floats(const std::vector<double>& v, DType t) {
@@ -55,5 +57,10 @@ Value Emit::gather(Value x, Value indices, std::int64_t axis) {
 }
 
 Ints all_axes(Value x) { return axes_range(0, x.rank()); }
+
+std::optional<double> saturates_at(DType t) {
+  if (t == DType::F8E5M2) return 57344;
+  return t == DType::F8E8M0 ? std::nullopt : loops::finite_largest(t);
+}
 
 }  // namespace deepseek::onnx_import

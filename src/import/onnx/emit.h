@@ -1,6 +1,7 @@
 // What translators write besides GraphBuilder's short hands.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,5 +43,7 @@ class Emit : public GraphBuilder {
 };
 
 Ints all_axes(Value x);
+// The largest finite value of the dtypes that may saturate.
+std::optional<double> saturates_at(DType t);
 
 }  // namespace deepseek::onnx_import

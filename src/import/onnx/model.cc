@@ -75,6 +75,12 @@ DType dtype_of(std::int64_t t) {
       return DType::F8E4M3;
     case P::FLOAT8E5M2:
       return DType::F8E5M2;
+    case P::FLOAT8E4M3FNUZ:
+      return DType::F8E4M3FNUZ;
+    case P::FLOAT8E5M2FNUZ:
+      return DType::F8E5M2FNUZ;
+    case 24:  // FLOAT8E8M0 came with onnx 1.19
+      return DType::F8E8M0;
     case P::UINT4:
       return DType::U4;
     case P::INT4:
@@ -156,6 +162,9 @@ Tensor from_typed_fields(const onnx::TensorProto& p, DType dtype, Dims dims) {
     case DType::U8:
     case DType::F8E4M3:
     case DType::F8E5M2:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
       return from_field<std::uint8_t>(dtype, std::move(dims), p.int32_data(), count);
     case DType::I4:
     case DType::U4:

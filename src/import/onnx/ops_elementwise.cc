@@ -1,5 +1,6 @@
 // Elementwise ops: arithmetic, comparisons, logic, activations, casts.
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "import/onnx/importer.h"
@@ -68,12 +69,25 @@ void clip(Context& c) {
   c.out(c.e.op("clamp", {x, c.in_or(1, {}), c.in_or(2, {})}));
 }
 
-// The largest finite value of the dtypes that saturate.
-std::optional<double> largest(DType t) {
-  if (t == DType::F8E4M3) return 448;
-  if (t == DType::F8E5M2) return 57344;
-  if (t == DType::F4E2M1) return 6;
-  return std::nullopt;
+// To a power of two by `round_mode`; limited to the type's range, or NaN beyond it.
+Value cast_to_exponent(Context& c, Value x) {
+  Emit& e = c.e;
+  const double least = 0x1p-127, most = 0x1p127;
+  const std::string mode = c.attr_s("round_mode", "up");
+  if (mode != "up" && mode != "down" && mode != "nearest") c.bad("round_mode up, down or nearest", mode);
+  x = e.cast(x, DType::F32);
+  if (c.attr("saturate", 1) != 0)
+    x = e.op("clamp", {x, e.like(least, x), e.like(most, x)});
+  else
+    x = e.select(e.less(x, least), std::numeric_limits<double>::quiet_NaN(), x);
+  if (mode == "nearest") return e.cast(x, DType::F8E8M0);
+  Value bits = e.op("bitcast", {x}, {{"dtype", DType::U32}});
+  constexpr double mantissa = 0x7fffff, exponent = 0x7f800000;
+  if (mode == "up") bits = e.add(bits, mantissa);
+  bits = e.op("bit_and", {bits, e.like(exponent, bits)});
+  Value power = e.op("bitcast", {bits}, {{"dtype", DType::F32}});
+  if (mode == "down") power = e.maximum(power, least);
+  return e.cast(e.select(e.less_equal(x, least), x, power), DType::F8E8M0);
 }
 
 Value cast(Context& c, DType to) {
@@ -81,8 +95,9 @@ Value cast(Context& c, DType to) {
   Value x = c.in(0);
   if (x.dtype() == to) return x;
   if (is_complex(to) || to == DType::String) c.unsupported("a real element type", std::string(name(to)));
+  if (to == DType::F8E8M0) return cast_to_exponent(c, x);
   if (!is_float(x.dtype())) return e.cast(x, to);
-  const auto limit = largest(to);
+  const auto limit = saturates_at(to);
   if (limit && (c.attr("saturate", 1) != 0 || to == DType::F4E2M1)) {
     x = e.widen(x);
     x = e.op("clamp", {x, e.like(-*limit, x), e.like(*limit, x)});

@@ -75,11 +75,10 @@ void quantize_linear(Context& c) {
                       {{"dtype", t}}));
   const Value ratio = e.div(e.cast(x, precision), e.cast(spread(c, scale, x), precision));
   if (integer_range(t)) return c.out(to_integer(e, ratio, zero, t));
-  const double limit = t == DType::F8E4M3 ? 448 : t == DType::F8E5M2 ? 57344 : 6;
-  if (t != DType::F8E4M3 && t != DType::F8E5M2 && t != DType::F4E2M1)
-    c.unsupported("a quantised type", std::string(name(t)));
+  const auto limit = saturates_at(t);
+  if (!limit) c.unsupported("a quantised type", std::string(name(t)));
   const bool saturate = c.attr("saturate", 1) != 0 || t == DType::F4E2M1;
-  c.out(e.cast(saturate ? e.op("clamp", {ratio, e.like(-limit, ratio), e.like(limit, ratio)}) : ratio, t));
+  c.out(e.cast(saturate ? e.op("clamp", {ratio, e.like(-*limit, ratio), e.like(*limit, ratio)}) : ratio, t));
 }
 
 void dequantize_linear(Context& c) {

@@ -25,11 +25,14 @@ struct Small {
   std::uint32_t overflow;  // bits for anything beyond
   std::uint32_t nan;
   std::uint32_t sign;
+  bool minus_zero = true;
 };
 
 Small small_format(DType t) {
   if (t == DType::F8E4M3) return {3, 7, 0x7e, 0x7f, 0x7f, 0x80};
   if (t == DType::F8E5M2) return {2, 15, 0x7b, 0x7c, 0x7e, 0x80};
+  if (t == DType::F8E4M3FNUZ) return {3, 8, 0x7f, 0x80, 0x80, 0x80, false};
+  if (t == DType::F8E5M2FNUZ) return {2, 16, 0x7f, 0x80, 0x80, 0x80, false};
   return {1, 1, 0x7, 0x7, 0x7, 0x8};  // F4E2M1 saturates and has no NaN
 }
 
@@ -49,19 +52,52 @@ llvm::Value* Emitter::widen(llvm::Value* x, DType t) {
   if (t == DType::BF16)
     return b_.CreateBitCast(b_.CreateShl(b_.CreateZExt(x, i32), ConstantInt::get(i32, 16)), f32);
   if (t == DType::F16) return from_half(x);
+  if (t == DType::F8E8M0) return power_of_two(x);
   llvm::Value* h = b_.CreateZExt(x, i16);
   if (t == DType::F8E5M2) return from_half(b_.CreateShl(h, c16(8)));
   // The exponent and mantissa of a half at the same place, the bias set right by a multiplication.
   const Small f = small_format(t);
   const int half_mantissa = 10, half_bias = 15;
   llvm::Value* magnitude = b_.CreateAnd(h, c16(f.sign - 1));
-  llvm::Value* sign = b_.CreateAnd(b_.CreateShl(h, c16(t == DType::F8E4M3 ? 8 : 12)), c16(0x8000));
-  llvm::Value* bits =
-      b_.CreateOr(sign, b_.CreateShl(magnitude, c16(static_cast<unsigned>(half_mantissa - f.mantissa))));
-  llvm::Value* r =
-      b_.CreateFMul(from_half(bits), ConstantFP::get(f32, static_cast<double>(1 << (half_bias - f.bias))));
-  if (t != DType::F8E4M3) return r;
-  return b_.CreateSelect(b_.CreateICmpEQ(magnitude, c16(f.nan)), ConstantFP::getNaN(f32), r);
+  llvm::Value* sign = b_.CreateAnd(b_.CreateShl(h, c16(t == DType::F4E2M1 ? 12 : 8)), c16(0x8000));
+  const auto from_magnitude = [&](llvm::Value* m, int bias) {
+    llvm::Value* bits =
+        b_.CreateOr(sign, b_.CreateShl(m, c16(static_cast<unsigned>(half_mantissa - f.mantissa))));
+    return b_.CreateFMul(from_half(bits), ConstantFP::get(f32, std::ldexp(1.0, half_bias - bias)));
+  };
+  llvm::Value* r = from_magnitude(magnitude, f.bias);
+  if (t == DType::F8E5M2FNUZ) {
+    // Its largest exponent is a half's infinity: one less, with a bias of one less.
+    const unsigned step = 1U << f.mantissa;
+    r = b_.CreateSelect(b_.CreateICmpUGE(magnitude, c16(2 * step)),
+                        from_magnitude(b_.CreateSub(magnitude, c16(step)), f.bias - 1), r);
+  }
+  if (t == DType::F4E2M1) return r;
+  return b_.CreateSelect(b_.CreateICmpEQ(f.minus_zero ? magnitude : h, c16(f.nan)), ConstantFP::getNaN(f32),
+                         r);
+}
+
+// F8E8M0 is the exponent of an F32, whose 0 is half of the smallest normal number.
+llvm::Value* Emitter::power_of_two(llvm::Value* x) {
+  llvm::Type* i32 = shaped(b_.getInt32Ty(), x);
+  const auto c = [&](std::uint64_t v) { return ConstantInt::get(i32, v); };
+  llvm::Value* e = b_.CreateZExt(x, i32);
+  llvm::Value* r = b_.CreateShl(e, c(kF32Mantissa));
+  r = b_.CreateSelect(b_.CreateICmpEQ(e, c(0)), c(0x400000), r);
+  r = b_.CreateSelect(b_.CreateICmpEQ(e, c(255)), c(0x7fc00000), r);
+  return b_.CreateBitCast(r, shaped(b_.getFloatTy(), x));
+}
+
+llvm::Value* Emitter::round_to_power_of_two(llvm::Value* x) {
+  llvm::Type* i32 = shaped(b_.getInt32Ty(), x);
+  const auto c = [&](std::uint64_t v) { return ConstantInt::get(i32, v); };
+  const std::uint64_t half = 0x400000, infinity = 0x7f800000, nan = 255;
+  llvm::Value* u = b_.CreateBitCast(x, i32);
+  llvm::Value* r = b_.CreateLShr(b_.CreateAdd(u, c(half)), c(kF32Mantissa));
+  r = b_.CreateSelect(b_.CreateICmpULT(u, c(half + half / 2)), c(0), r);
+  // What is 0, negative, infinite or NaN; 1.5 * 2^127 and more is 255 by itself.
+  r = b_.CreateSelect(b_.CreateICmpUGE(b_.CreateSub(u, c(1)), c(infinity - 1)), c(nan), r);
+  return b_.CreateTrunc(r, shaped(b_.getInt8Ty(), x));
 }
 
 llvm::Value* Emitter::narrow(llvm::Value* x, DType t) {
@@ -69,6 +105,7 @@ llvm::Value* Emitter::narrow(llvm::Value* x, DType t) {
   llvm::Type* i16 = shaped(b_.getInt16Ty(), x);
   const auto c = [&](std::uint64_t v) { return ConstantInt::get(i32, v); };
   if (t == DType::F16) return b_.CreateBitCast(b_.CreateFPTrunc(x, shaped(b_.getHalfTy(), x)), i16);
+  if (t == DType::F8E8M0) return round_to_power_of_two(x);
   if (t != DType::BF16) return round_small(x, t);
   llvm::Value* u = b_.CreateBitCast(x, i32);
   llvm::Value* top = b_.CreateLShr(u, c(16));
@@ -103,7 +140,9 @@ llvm::Value* Emitter::round_small(llvm::Value* x, DType t) {
   llvm::Value* beyond = b_.CreateOr(b_.CreateICmpUGE(a, c(infinity)), b_.CreateICmpUGT(r, c(f.largest)));
   r = b_.CreateSelect(beyond, c(f.overflow), r);
   const unsigned sign_shift = t == DType::F4E2M1 ? 28 : 24;
-  r = b_.CreateOr(r, b_.CreateAnd(b_.CreateLShr(u, c(sign_shift)), c(f.sign)));
+  llvm::Value* sign = b_.CreateAnd(b_.CreateLShr(u, c(sign_shift)), c(f.sign));
+  if (!f.minus_zero) sign = b_.CreateSelect(b_.CreateICmpEQ(r, c(0)), c(0), sign);
+  r = b_.CreateOr(r, sign);
   r = b_.CreateSelect(b_.CreateICmpUGT(a, c(infinity)), c(f.nan), r);
   return b_.CreateTrunc(r, shaped(b_.getInt8Ty(), x));
 }

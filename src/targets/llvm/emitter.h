@@ -121,6 +121,8 @@ class Emitter {
   llvm::Value* widen(llvm::Value* x, DType t);   // narrow float -> F32, others as they are
   llvm::Value* narrow(llvm::Value* x, DType t);  // F32 -> narrow float
   llvm::Value* round_small(llvm::Value* x, DType t);
+  llvm::Value* power_of_two(llvm::Value* x);  // F8E8M0 to F32
+  llvm::Value* round_to_power_of_two(llvm::Value* x);
   llvm::Value* to_memory(llvm::Value* x, DType t);
   llvm::Value* from_memory(llvm::Value* x, DType t);
 
