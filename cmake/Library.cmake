@@ -37,5 +37,6 @@ endfunction()
 # Links the whole compiler into a target. All objects, not an archive: ops, ways and passes register themselves.
 function(deepseek_link_all target)
   target_link_libraries(${target} PRIVATE ds_loops ds_graph ds_passes ds_target_cpu ds_target_interpreter ds_import_onnx
+                                          ds_export_onnx
                                           ds_api ds_runtime)
 endfunction()

@@ -23,6 +23,7 @@ from deepseek.tensor import Tensor
 
 if TYPE_CHECKING:
     from deepseek import hdl
+    from deepseek.onnx import export_onnx
     from deepseek.profiling import Profile, StepProfile, profile
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "Value",
     "compile",
     "default_threads",
+    "export_onnx",
     "hdl",
     "load",
     "measured_roof",
@@ -60,6 +62,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module("deepseek.torch"), name)
     if name in _FROM_PROFILING:
         return getattr(importlib.import_module("deepseek.profiling"), name)
+    if name == "export_onnx":
+        return importlib.import_module("deepseek.onnx").export_onnx
     if name == "hdl":
         return importlib.import_module("deepseek.hdl")
     raise AttributeError(f"module 'deepseek' has no attribute {name!r}")

@@ -1,12 +1,14 @@
-"""ONNX models."""
+"""ONNX models, in and out."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from deepseek import _core
 from deepseek._core import Array, OnnxProgram
 from deepseek.arrays import cast_to
 from deepseek.compiler import compile_graph
@@ -32,6 +34,32 @@ def compile_onnx(
             raise invalid("compile", "no samples for a model whose inputs decide shapes", "some")
         return OnnxModel(program, options)
     return compile_graph(program.graph_for({}).graph(), options, stacklevel=4)
+
+
+def export_onnx(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    example_inputs: Sequence[Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> None:
+    """Writes a ds.Graph or a torch.nn.Module (with example inputs) as an ONNX model of opset 21.
+
+    Placeholders become inputs, constants initializers, symbolic dims names of dims; `example_inputs` and
+    `dynamic_shapes` as in ds.compile. ONNX Runtime gives the same results up to rounding; where ONNX has
+    nothing of an op's meaning there is one Error that names the op and its source.
+    """
+    graph = model
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from deepseek.torch.export import graph_of
+
+        if example_inputs is None:
+            raise invalid("export_onnx", "example_inputs for a torch.nn.Module", "none")
+        graph = graph_of(model, example_inputs, dynamic_shapes)
+    if not isinstance(graph, _core.Graph):
+        raise invalid("export_onnx", "a Graph or a torch.nn.Module", type(model).__name__)
+    _core.export_onnx(graph, os.fspath(path))
 
 
 class OnnxModel:

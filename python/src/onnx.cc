@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "convert.h"
+#include "deepseek/export_onnx.h"
 #include "deepseek/import_onnx.h"
 
 namespace deepseek::python {
@@ -95,6 +96,13 @@ void bind_onnx(nb::module_& m) {
       .def("graph_for", &graph_for, nb::arg("values"),
            nb::sig("def graph_for(self, values: dict[str, Array]) -> OnnxGraph"),
            "The graph for these values of inputs; the same key for the same graph.");
+  m.def(
+      "export_onnx",
+      [](const PyGraph& g, const std::string& path) {
+        const nb::gil_scoped_release unlocked;
+        export_onnx(*g.graph, std::filesystem::path(path));
+      },
+      nb::arg("graph"), nb::arg("path"), "Writes a graph as an ONNX model.");
 }
 
 }  // namespace deepseek::python

@@ -12,7 +12,7 @@ from torch import fx
 from torch.export.graph_signature import InputKind, OutputKind
 
 import deepseek
-from deepseek import Error, Executable
+from deepseek import Error, Executable, Graph
 from deepseek.torch.library import decompositions
 from deepseek.torch.partition import Island, clean, is_size, refusal
 from deepseek.torch.translate import Refused, source_of, translate
@@ -25,11 +25,22 @@ def compile_module(
     dynamic_shapes: dict[str, Any] | tuple[Any, ...] | list[Any] | None = None,
     **options: Any,
 ) -> Executable:
-    """Compiles a module for inference. `dynamic_shapes` as in torch.export; `options` as in deepseek.compile.
+    """Compiles a module for inference: `graph_of` with `options` as in deepseek.compile."""
+    graph = graph_of(module, example_inputs, dynamic_shapes)
+    executable: Executable = deepseek.compile(graph, **options)
+    return executable
+
+
+def graph_of(
+    module: torch.nn.Module,
+    example_inputs: Sequence[Any],
+    dynamic_shapes: dict[str, Any] | tuple[Any, ...] | list[Any] | None = None,
+) -> Graph:
+    """A module's inference as a graph.
 
     Inputs carry the names of `forward`'s parameters, outputs are "output" or "output_0", "output_1" and so
-    on. Parameters and buffers become constants: a later change of the module does not reach the
-    Executable. Raises Error(Unsupported) that names the ops which deepseek lacks; `torch.compile(module,
+    on. Parameters and buffers become constants: a later change of the module does not reach the graph.
+    Raises Error(Unsupported) that names the ops which deepseek lacks; `torch.compile(module,
     backend="deepseek")` runs those in PyTorch.
     """
     with torch.no_grad():
@@ -48,8 +59,7 @@ def compile_module(
         )
     except Refused as error:
         raise _unsupported([(error.node, error.reason)]) from error
-    executable: Executable = deepseek.compile(translation.graph, **options)
-    return executable
+    return translation.graph
 
 
 def _signature(exported: torch.export.ExportedProgram) -> tuple[list[fx.Node], dict[fx.Node, torch.Tensor]]:
