@@ -1,13 +1,10 @@
 #include "deepseek/compile.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 #include <algorithm>
 #include <iterator>
 #include <string_view>
 
+#include "api/give_back.h"
 #include "api/samples.h"
 #include "passes/lower.h"
 #include "passes/pipeline.h"
@@ -103,13 +100,6 @@ Executable compile_fastest(const Graph& graph, const CompileOptions& options, Ta
       candidates.push_back({precision, compile_in(precision, graph, options, target)});
     }
   return fastest_within(candidates, options.samples, options.tolerance);
-}
-
-// Compiling needs more memory than what it leaves, which stays with the process where nobody says otherwise.
-void give_back_memory() {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
 }
 
 }  // namespace

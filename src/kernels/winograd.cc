@@ -73,9 +73,9 @@ std::int64_t held_rows(const Dim& patches, std::int64_t m, const TileShape& tile
 // Multiply-adds of the products, of the transforms, and those that fit into the time of reading the filters.
 double cost(const ConvShape& s, std::int64_t m, bool at_use, const TileShape& tile,
             const TargetInfo& target) {
-  // Both transforms take about as long per element as a dozen multiply-adds of the product; those of filters as ten where
-  // they are written to the second cache, and as two for each tile where they stay in registers.
-  constexpr double kTransform = 12, kFilterTransform = 10, kHeldTransform = 2;
+  // Both transforms take about as long per element as a dozen multiply-adds of the product; those of filters as twenty
+  // where they are written to the second cache, and as two for each tile where they stay in registers.
+  constexpr double kTransform = 12, kFilterTransform = 20, kHeldTransform = 2;
   const double points = static_cast<double>((m + 2) * (m + 2));
   const std::int64_t patches =
       (s.batch.is_static() ? s.batch.value() : 1) * ceil_of(s.height, m) * ceil_of(s.width, m);

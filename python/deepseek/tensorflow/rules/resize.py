@@ -73,7 +73,7 @@ def nearest(b: Builder, x: Tensor, size: Tensor) -> Value:
         steps, scale = np.arange(to, dtype=np.float32), _scale(b, given, to)
         if b.attr("half_pixel_centers"):
             steps = steps + np.float32(0.5)
-        at = np.round(steps * scale) if b.attr("align_corners") else np.floor(steps * scale)
+        at = np.floor(steps * scale + np.float32(0.5)) if b.attr("align_corners") else np.floor(steps * scale)
         positions = np.minimum(at.astype(np.int64), given - 1)
         return positions[None], np.ones((1, to), np.float32)
 

@@ -216,6 +216,8 @@ def fold_fill(b: Builder, to: Array, value: Array) -> Array:
 
 @fold("Range")
 def fold_range(b: Builder, start: Array, limit: Array, step: Array) -> Array:
+    if start.dtype.kind == "f":
+        raise Undecided
     return np.arange(int(start), int(limit), int(step))
 
 

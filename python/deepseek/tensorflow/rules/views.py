@@ -7,7 +7,7 @@ from typing import Any
 
 from deepseek import Value
 from deepseek.tensorflow.builder import Builder, Tensor, axis, rule, sizes_of
-from deepseek.tensorflow.shapes import Dim, Known, Size, Unsupported, dim, product
+from deepseek.tensorflow.shapes import Dim, Known, Size, Unsupported, dim, product, smaller
 
 
 @rule("Reshape")
@@ -16,7 +16,7 @@ def reshape(b: Builder, x: Tensor, shape: Tensor) -> Value:
     if -1 in [size for size in sizes if not isinstance(size, Size)]:
         rest = product(size for size in sizes if isinstance(size, Size) or size != -1)
         total = product(sizes_of(x))
-        if rest == 0:
+        if not isinstance(rest, Size) and rest == 0:
             raise Unsupported("a shape without both 0 and -1")
         sizes = [total // rest if not isinstance(size, Size) and size == -1 else size for size in sizes]
     return b.reshape(x, [dim(size) for size in sizes])
@@ -176,30 +176,30 @@ def index_of(
 
 
 def _ends(item: slice, size: Any) -> tuple[Any, Any, int]:
-    """Start, limit and step of a slice of an axis of that size, within it."""
+    """Start, limit and step of a slice of an axis of that size.
+
+    Ends that are numbers lie within a known size, as NumPy has it. An open dim is taken to reach the starts
+    and, as almost every slice of a first element means, a limit of 1; others may lie beyond it.
+    """
     step = 1 if item.step is None else item.step
-    if not isinstance(size, Size):
-        ends = (item.start, item.stop)
-        if not any(isinstance(end, Size) for end in ends):
-            start, stop, step = item.indices(size)
-            return (start, max(stop, start) if step > 0 else stop, step)
+    numbers = not any(isinstance(end, Size) for end in (item.start, item.stop))
+    if numbers and not isinstance(size, Size):
+        start, stop, step = item.indices(size)
+        return start, max(stop, start) if step > 0 else min(stop, start), step
 
-    def placed(end: Any) -> Any:
-        if not isinstance(end, Size) and end < 0:
-            return size + end
-        return end
+    def placed(end: Any, none: Any) -> Any:
+        if end is None:
+            return none
+        return size + end if not isinstance(end, Size) and end < 0 else end
 
-    if step > 0:
-        return (
-            0 if item.start is None else placed(item.start),
-            size if item.stop is None else placed(item.stop),
-            step,
-        )
-    return (
-        size - 1 if item.start is None else placed(item.start),
-        -1 if item.stop is None else placed(item.stop),
-        step,
-    )
+    if step < 0:
+        return placed(item.start, size - 1), placed(item.stop, -1), step
+    start, limit = placed(item.start, 0), placed(item.stop, size)
+    if not isinstance(start, Size) and not isinstance(limit, Size):
+        if limit <= start:
+            return 0, 0, step
+        limit = smaller(limit, size) if limit > 1 else limit
+    return start, limit, step
 
 
 @rule("StridedSlice")
