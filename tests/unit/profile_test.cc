@@ -205,8 +205,9 @@ TEST(Roof, LevelsAreOrderedAndMeasured) {
   EXPECT_EQ(&r, &measured_roof(1));
   EXPECT_GT(r.flops_per_s, 1e8);
   EXPECT_GE(r.vector_bits, 128);
-  EXPECT_TRUE(r.bf16_flops_per_s == 0 || r.bf16_flops_per_s > r.flops_per_s);
-  EXPECT_TRUE(r.int8_flops_per_s == 0 || r.int8_flops_per_s > r.flops_per_s);
+  // Which is faster differs: where there are matrix registers, vectors may multiply bf16 slower than fp32.
+  EXPECT_TRUE(r.bf16_flops_per_s == 0 || r.bf16_flops_per_s > 1e8);
+  EXPECT_TRUE(r.int8_flops_per_s == 0 || r.int8_flops_per_s > 1e8);
   ASSERT_EQ(r.levels.size(), 4);
   for (std::size_t i = 0; i < r.levels.size(); ++i) {
     EXPECT_GT(r.levels[i].read, 1e8);

@@ -50,6 +50,7 @@ TEST(Tensor, EveryRealTypeKeepsSmallIntegers) {
   for (int i = 0; i < kDTypeCount; ++i) {
     const auto type = static_cast<DType>(i);
     if (type == DType::String || is_complex(type)) continue;
+    if (type == DType::F8E8M0) continue;  // powers of two alone: no 0
     Tensor t = Tensor::zeros(type, {5});
     t.set(1, 1);
     t.set(3, 1);
