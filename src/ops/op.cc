@@ -98,6 +98,7 @@ const OpTable& op_table() {
     add_reduce_ops(t);
     add_matmul_ops(t);
     add_distance_ops(t);
+    add_expert_ops(t);
     add_conv_ops(t);
     add_pool_ops(t);
     add_conv_transpose_ops(t);

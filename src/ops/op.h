@@ -200,6 +200,7 @@ void add_shape_ops(OpTable& t);       // view.cc, join.cc, make.cc, gather.cc, s
 void add_reduce_ops(OpTable& t);      // sum, mean, argmax ...
 void add_matmul_ops(OpTable& t);
 void add_distance_ops(OpTable& t);
+void add_expert_ops(OpTable& t);
 void add_conv_ops(OpTable& t);
 void add_pool_ops(OpTable& t);
 void add_conv_transpose_ops(OpTable& t);

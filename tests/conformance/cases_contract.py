@@ -383,6 +383,31 @@ def rope(d: Draw) -> Case:
     return Case([x, cosine, sine], {"interleaved": interleaved}, expect, 4, symbolic=[(0, 0)])
 
 
+@case("expert_matmul", "expert_matmul_weights")
+def experts(d: Draw) -> Case:
+    rows, k, n, count = d.size(), d.size(), d.size(), d.integer(1, 5)
+    index = np.array([d.integer(0, count) for _ in range(rows)], d.one(["int32", "int64"]))  # `count`: none
+    x = d.floats([rows, k])
+    if d.op == "expert_matmul":
+
+        def expect(x: torch.Tensor, w: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
+            none = torch.zeros((1, *w.shape[1:]), dtype=w.dtype)
+            return torch.bmm(x.unsqueeze(1), torch.cat([w, none])[i.long()]).squeeze(1)
+
+        w = d.floats([count, k, n])
+        return Case([x, w, index], {}, expect, 20, symbolic=[(0, 0), (2, 0)], differentiable=[0, 1])
+
+    def expect_weights(x: torch.Tensor, y: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
+        outer = x.unsqueeze(2) * y.unsqueeze(1)
+        return torch.zeros((count + 1, k, n), dtype=x.dtype).index_add(0, i.long(), outer)[:count]
+
+    y = d.floats([rows, n])
+    symbolic = [(0, 0), (1, 0), (2, 0)]
+    return Case(
+        [x, y, index], {"experts": [count]}, expect_weights, 20, symbolic=symbolic, differentiable=[0, 1]
+    )
+
+
 @case("squared_distance")
 def squared_distance(d: Draw) -> Case:
     batch, m, n, k = [d.integer(1, 3)] * d.integer(0, 1), d.size(), d.size(), d.size()

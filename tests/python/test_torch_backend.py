@@ -67,6 +67,18 @@ def test_shapes_computed_from_shapes() -> None:
     assert bridge.explain().eager_ops.total() == 0, str(bridge.explain())
 
 
+def test_numbers_that_are_no_sizes() -> None:
+    """A number of the user's that no tensor's shape shows, and one that may be negative."""
+
+    def function(x: torch.Tensor, repeats: int, shift: int) -> torch.Tensor:
+        return (x.repeat(repeats) + repeats) * 2 + torch.arange(repeats * x.shape[0]) + shift
+
+    run = compiled(function, dynamic=True)
+    for repeats, shift in ((2, 3), (5, 7), (7, -4)):
+        x = torch.randn(4)
+        torch.testing.assert_close(run(x, repeats, shift), function(x, repeats, shift))
+
+
 def test_changed_parameters_are_seen() -> None:
     model = nn.Linear(8, 8)
     run = compiled(model)

@@ -29,7 +29,9 @@ RULES: dict[Any, Rule] = {}
 
 
 def rule(*targets: Any) -> Callable[[Rule], Rule]:
-    """Registers a function as the translation of these ATen overloads."""
+    """Registers a function as the translation of these ATen overloads. A name stands for an operator of
+    another library, which may come later.
+    """
 
     def register(function: Rule) -> Rule:
         for target in targets:
@@ -37,6 +39,15 @@ def rule(*targets: Any) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def rule_of(target: Any) -> Rule | None:
+    found = RULES.get(target)
+    return (
+        RULES.get(target._schema.name)
+        if found is None and isinstance(target, torch._ops.OpOverload)
+        else found
+    )
 
 
 class Builder:

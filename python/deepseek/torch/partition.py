@@ -17,7 +17,7 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from deepseek.torch.builder import RULES
+from deepseek.torch.builder import rule_of
 from deepseek.torch.shapes import DTYPE_NAMES
 
 aten = torch.ops.aten
@@ -121,7 +121,7 @@ def refusal(node: fx.Node) -> str | None:
     """Why deepseek cannot take this node, by op and types alone; None when a translation may be tried."""
     if node.target is operator.getitem:
         return None
-    if node.target not in RULES:
+    if rule_of(node.target) is None:
         return "no translation"
     if any(isinstance(arg.meta.get("val"), SYMBOLIC) and not is_size(arg) for arg in node.all_input_nodes):
         return "a number known only while running"

@@ -15,7 +15,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from deepseek.torch.partition import DRAWS_LIKE, Island, Step, is_size
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import evaluator, expression, symbols_of
-from deepseek.torch.translate import attribute
+from deepseek.torch.translate import attribute, lone_symbols
 
 aten = torch.ops.aten
 
@@ -107,10 +107,10 @@ class Program:
         self.symbol_slot = slots.of("symbols")
 
     def _piece_step(self, island: Island, piece: Piece, slots: Slots) -> Callable[[list[Any]], None]:
-        inputs = [slots.of(node) for node in island.inputs]
+        inputs, lone = [slots.of(node) for node in island.inputs], lone_symbols(island)
         outputs = [slots.of(node) for node in island.outputs]
         fakes = [node.meta["val"] for node in island.outputs]
-        if not any(symbols_of(size) for fake in fakes for size in fake.shape):
+        if not lone and not any(symbols_of(size) for fake in fakes for size in fake.shape):
             known = [tuple(int(size) for size in fake.shape) for fake in fakes]
 
             def run_static(values: list[Any]) -> None:
@@ -119,9 +119,12 @@ class Program:
 
             return run_static
         shapes, symbol_slot = evaluator(self.symbols, [fake.shape for fake in fakes]), self.symbol_slot
+        places = [self.symbols.index(symbol) for symbol in lone]
 
         def run(values: list[Any]) -> None:
-            results = piece([values[i] for i in inputs], shapes(*values[symbol_slot]))
+            symbols = values[symbol_slot]
+            rows = [torch.empty((symbols[at], 0), dtype=torch.uint8) for at in places]
+            results = piece([*(values[i] for i in inputs), *rows], shapes(*symbols))
             for slot, result in zip(outputs, results, strict=True):
                 values[slot] = result
 

@@ -96,6 +96,16 @@ def symbols_of(value: int | torch.SymInt) -> set[str]:
     return set() if isinstance(value, int) else {str(symbol) for symbol in expression(value).free_symbols}
 
 
+def is_symbol(value: int | torch.SymInt) -> bool:
+    """Whether a size is one symbol and nothing else."""
+    return isinstance(value, torch.SymInt) and bool(expression(value).is_Symbol)
+
+
+def may_be_negative(value: torch.SymInt, symbol: str) -> bool:
+    ranges = value.node.shape_env.var_to_range
+    return any(str(name) == symbol and bound.lower < 0 for name, bound in ranges.items())
+
+
 _FUNCTIONS: dict[type, tuple[str, str]] = {  # sympy function: (deepseek's text, Python's)
     torch_sympy.FloorDiv: ("floordiv({0},{1})", "(({0}) // ({1}))"),
     torch_sympy.CleanDiv: ("floordiv({0},{1})", "(({0}) // ({1}))"),

@@ -15,9 +15,16 @@ from torch import fx
 
 from deepseek import Error, Graph, Value
 from deepseek.torch import rules as _rules  # noqa: F401  (registers them)
-from deepseek.torch.builder import RULES, Builder, Result, map_argument
-from deepseek.torch.partition import Island
-from deepseek.torch.shapes import Unsupported, dims, dtype_name
+from deepseek.torch.builder import Builder, Result, map_argument, rule_of
+from deepseek.torch.partition import Island, is_size, tensors_of
+from deepseek.torch.shapes import (
+    Unsupported,
+    dims,
+    dtype_name,
+    is_symbol,
+    may_be_negative,
+    symbols_of,
+)
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _ROOT = re.compile(r"^L\['\w+'\]\.?")  # how Dynamo writes the compiled function's own argument
@@ -62,6 +69,28 @@ def tensor_constant(graph: Graph, tensor: torch.Tensor) -> Value:
     return graph.constant(tensor.numpy())
 
 
+def lone_symbols(island: Island) -> list[str]:
+    """Symbols that the island computes with and that are no dim of an input: numbers that the user gives.
+
+    Each becomes an input of that many rows and no columns. Raises Refused for one that may be negative.
+    """
+    given: set[str] = set()
+    for source in island.inputs:
+        given.update(*(symbols_of(size) for size in source.meta["val"].shape if is_symbol(size)))
+    lone: dict[str, None] = {}
+    for node in island.nodes:
+        numbers = [source.meta["val"] for source in node.all_input_nodes if is_size(source)]
+        sizes = [size for tensor in tensors_of(node.meta.get("val")) for size in tensor.shape]
+        for size in [*sizes, *numbers]:
+            if not isinstance(size, torch.SymInt):
+                continue
+            for symbol in sorted(symbols_of(size) - given):
+                if may_be_negative(size, symbol):
+                    raise Refused(node, f"a number that may be negative ({symbol})")
+                lone[symbol] = None
+    return list(lone)
+
+
 def translate(
     island: Island,
     module: fx.GraphModule,
@@ -81,6 +110,9 @@ def translate(
         role = "parameter" if node in parameters else "argument"
         shape, dtype = dims(fake.shape), dtype_name(fake.dtype)
         env[node] = graph.placeholder(node.name, shape=shape, dtype=dtype, role=role)
+    lone = lone_symbols(island)
+    for symbol in lone:
+        graph.placeholder(f"rows_{symbol}", shape=[symbol, 0], dtype="uint8")
     for node, tensor in (constants or {}).items():
         if node.users:
             env[node] = tensor_constant(graph, tensor)
@@ -107,7 +139,9 @@ def _translate_node(
     try:
         args = [map_argument(arg, env) for arg in node.args]
         kwargs = {name: map_argument(arg, env) for name, arg in node.kwargs.items()}
-        result = RULES[node.target](builder, *args, **kwargs)
+        rule = rule_of(node.target)
+        assert rule is not None
+        result = rule(builder, *args, **kwargs)
     except Unsupported as error:
         raise Refused(node, str(error)) from error
     except Error as error:

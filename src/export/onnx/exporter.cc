@@ -132,6 +132,7 @@ const Rules& rules() {
     add_nn_rules(r);
     add_pool_rules(r);
     add_control_rules(r);
+    add_expert_rules(r);
     return r;
   }();
   return table;

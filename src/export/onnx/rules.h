@@ -38,6 +38,7 @@ void add_reduce_rules(Rules& r);
 void add_nn_rules(Rules& r);
 void add_pool_rules(Rules& r);
 void add_control_rules(Rules& r);
+void add_expert_rules(Rules& r);
 
 [[noreturn]] void unsupported(std::string expected, std::string got);
 
