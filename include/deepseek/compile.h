@@ -30,6 +30,9 @@ struct CompileOptions {
   // What is not to be had is said in CompileReport::warnings and runs in fp32. "auto": the fastest of these whose
   // results on `samples` stay within `tolerance` of fp32's; explain() gives the figures.
   std::string precision = "fp32";
+  // What kernels hand fp32 values to each other in: "fp32", "bf16" or "fp16" (largest finite value 65504). Inputs, results,
+  // sums and statistics (sums along axes) keep their dtype.
+  std::string storage = "fp32";
   // Inputs as runs will have them. "int8" then quantises what comes by the range that it has in them, one scale for the
   // whole tensor, which is faster than looking for one per row.
   std::vector<NamedTensors> samples;

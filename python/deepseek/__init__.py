@@ -19,6 +19,7 @@ from deepseek.compiler import compile, load
 from deepseek.errors import Error
 from deepseek.executable import Context, Executable
 from deepseek.graph import Graph
+from deepseek.precisions import precision
 from deepseek.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "measured_roof",
     "op_table",
+    "precision",
     "profile",
 ]
 

@@ -23,6 +23,7 @@ def compile(
     *,
     threads: int | None = None,
     precision: str = "fp32",
+    storage: str = "fp32",
     strict: bool = False,
     tune: str = "fast",
     rtol: float = 1e-5,
@@ -50,6 +51,7 @@ def compile(
     "int8_weights": float32 matmuls keep weights known before the run in int8, by column, widen them where
     they multiply, and sum in float32: for few rows, where reading the weights takes the time.
     "int4_weights": the same in int4, with a bfloat16 scale per 32 neighbours of a column.
+    `storage`: what kernels hand float32 values to each other in: "fp32", "bf16" or "fp16" (up to 65504).
     `samples`: inputs as runs will have them, each a mapping from names to arrays or the arrays in order.
     `tolerance`: the largest difference, relative to the largest element of each result.
     `tune`: how ways to compute the same thing are chosen: "off": by a model of the machine; "fast": close
@@ -69,6 +71,7 @@ def compile(
         "isa": isa,
         "threads": threads or 0,
         "precision": precision,
+        "storage": storage,
         "tune": tune,
         "rtol": rtol,
         "freeze": freeze,

@@ -51,6 +51,10 @@ class PyContext {
     return outputs;
   }
   bool is_set(std::size_t input) const { return set_[input]; }
+  std::size_t arena_bytes() {
+    const std::lock_guard lock(mutex_);
+    return context_.arena_bytes();
+  }
 
  private:
   Executable executable_;
@@ -101,13 +105,15 @@ void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const
 
 std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
     const PyGraph& graph, const std::string& target, bool strict, const std::string& isa, int threads,
-    const std::string& precision, const std::string& tune, double rtol, bool freeze,
-    const std::vector<std::string>& disable, const std::vector<nb::list>& samples, double tolerance) {
+    const std::string& precision, const std::string& storage, const std::string& tune, double rtol,
+    bool freeze, const std::vector<std::string>& disable, const std::vector<nb::list>& samples,
+    double tolerance) {
   CompileOptions options{.target = target,
                          .strict = strict,
                          .isa = isa,
                          .threads = threads,
                          .precision = precision,
+                         .storage = storage,
                          .tolerance = tolerance,
                          .tune = tune,
                          .rtol = rtol,
@@ -163,6 +169,8 @@ void bind_executable(nb::module_& m) {
       .def(
           "__init__", [](PyContext* self, const Executable& e) { new (self) PyContext(e); },
           nb::arg("executable"))
+      .def_prop_ro("arena_bytes", &PyContext::arena_bytes,
+                   "Memory for intermediate values at the sizes of the last run.")
       .def(
           "set_parameter",
           [](PyContext& c, int input, const Tensor& value, std::int64_t version) {
@@ -196,10 +204,10 @@ void bind_executable(nb::module_& m) {
 
   m.def(
       "compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
-      nb::arg("threads"), nb::arg("precision"), nb::arg("tune"), nb::arg("rtol"), nb::arg("freeze"),
-      nb::arg("disable"), nb::arg("samples"), nb::arg("tolerance"),
+      nb::arg("threads"), nb::arg("precision"), nb::arg("storage"), nb::arg("tune"), nb::arg("rtol"),
+      nb::arg("freeze"), nb::arg("disable"), nb::arg("samples"), nb::arg("tolerance"),
       nb::sig("def compile(graph: Graph, target: str, strict: bool, isa: str, threads: int, precision: str, "
-              "tune: str, rtol: float, freeze: bool, disable: Sequence[str], "
+              "storage: str, tune: str, rtol: float, freeze: bool, disable: Sequence[str], "
               "samples: Sequence[list[Array | NDArray]], tolerance: float) "
               "-> tuple[Executable, str, list[str]]"),
       "Gives the executable, the target that was used, and warnings.");

@@ -32,6 +32,13 @@ bool has_precision(const TargetInfo& target, std::string_view name) {
          (weight_bits(name) != 0 && multiplies(target, DType::F32) && !target.gpu_mapped);
 }
 
+DType storage_of(const std::string& name) {
+  if (name == "fp32") return DType::F32;
+  if (name == "bf16") return DType::BF16;
+  if (name == "fp16") return DType::F16;
+  throw Error(Code::InvalidArgument, "compile", "", "storage 'fp32', 'bf16' or 'fp16'", "'" + name + "'");
+}
+
 void check_precision(const CompileOptions& options) {
   if (std::find(std::begin(kPrecisions), std::end(kPrecisions), options.precision) == std::end(kPrecisions))
     throw Error(Code::InvalidArgument, "compile", "",
@@ -60,6 +67,7 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
   PassOptions passes{.disabled = disabled,
                      .quantise = precision == "int8",
                      .bf16 = precision == "bf16",
+                     .stored = storage_of(options.storage),
                      .weight_bits = weight_bits(precision)};
   const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
     return lower(ready, target,
@@ -118,6 +126,7 @@ Executable compile(const Graph& graph, const CompileOptions& options, CompileRep
   }
   said.target = used->info().name;
   tune_of(options.tune);
+  storage_of(options.storage);
   check_precision(options);
   if (options.precision == "auto") return compile_fastest(graph, options, *used);
   std::string precision = options.precision;

@@ -310,6 +310,12 @@ class GroupFormer {
   static bool widens_bf16(const Node& n) {
     return named(n, {"cast"}) && n.in(0).dtype() == DType::BF16 && n.outputs[0].dtype == DType::F32;
   }
+  static bool widens_stored(const Node& n) {
+    if (!named(n, {"cast"}) || n.outputs[0].dtype != DType::F32) return false;
+    Value v = n.in(0);
+    while ((is_view(*v.node) || is_alias(*v.node)) && !v.node->inputs.empty()) v = v.node->in(0);
+    return (v.dtype() == DType::BF16 || v.dtype() == DType::F16) && named(*v.node, {"copy"});
+  }
 
   // Whether a contraction multiplies what n makes, as it is or widened.
   bool is_multiplied(const Node& n) const {
@@ -324,7 +330,8 @@ class GroupFormer {
   // readers, so that the few bits are what is stored.
   bool stays_with_readers(const Node& n) const {
     if (returned_.contains(&n)) return false;
-    if (widens_bf16(n)) return is_multiplied(*n.in(0).node);
+    if (widens_stored(n)) return true;
+    if (widens_bf16(n)) return returned_.contains(n.in(0).node) || is_multiplied(*n.in(0).node);
     if (!named(n, {"dequantize"}) || bits(n.in(0).dtype()) > 8) return false;
     std::set<const Node*> used;
     readers(n.in(0).node, used);

@@ -17,6 +17,7 @@ constexpr Pass kPipeline[] = {
     {"move_views", move_views, false},
     {"merge_common", merge_common, false},
     {"round_operands", round_operands, false},
+    {"round_stored", round_stored, false},
 };
 
 std::vector<Rule> enabled(std::span<const Rule> rules, const PassOptions& options) {

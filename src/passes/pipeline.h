@@ -20,6 +20,7 @@ struct PassOptions {
   bool quantise = false;                  // fp32 contractions with weights, to bytes
   std::span<const Range> ranges = {};     // of what those multiply by weights; empty: found as it comes
   bool bf16 = false;                      // what fp32 contractions multiply, to bf16
+  DType stored = DType::F32;              // BF16, F16: in what kernels hand fp32 values to each other
   int weight_bits = 0;                    // 8, 4: weights of fp32 products, to so many; sums stay in fp32
   bool allows(std::string_view name) const;
 };
@@ -38,6 +39,7 @@ Graph channels_last(const Graph& g,
 Graph move_views(const Graph& g, const PassOptions& options);  // reshapes next to memory
 Graph merge_common(const Graph& g, const PassOptions& options);    // equal nodes become one
 Graph round_operands(const Graph& g, const PassOptions& options);  // what PassOptions::bf16 says
+Graph round_stored(const Graph& g, const PassOptions& options);    // what PassOptions::stored says
 
 struct Pass {
   std::string_view name;

@@ -1,4 +1,4 @@
-// deepseek-opt FILE [--pass NAME]... [--disable NAME]... [--weight-bits 8|4] [--bf16]: reads a graph's text form, runs passes and prints what
+// deepseek-opt FILE [--pass NAME]... [--disable NAME]... [--weight-bits 8|4] [--bf16] [--store bfloat16|float16]: reads a graph's text form, runs passes and prints what
 // comes out. Without --pass: the whole pipeline. --list-passes and --list-rules name what there is. For tests.
 #include <cstdio>
 #include <fstream>
@@ -23,19 +23,23 @@ struct Arguments {
   std::vector<std::string> passes, disabled;
   int weight_bits = 0;
   bool bf16 = false;
+  deepseek::DType stored = deepseek::DType::F32;
 };
 
 Arguments read_arguments(std::span<char*> argv) {
   Arguments a;
   for (std::size_t i = 1; i < argv.size(); ++i) {
     const std::string_view arg = argv[i];
-    const bool takes_name = arg == "--pass" || arg == "--disable", takes_bits = arg == "--weight-bits";
-    if ((takes_name || takes_bits) && i + 1 == argv.size())
+    const bool takes_name = arg == "--pass" || arg == "--disable", takes_bits = arg == "--weight-bits",
+               takes_type = arg == "--store";
+    if ((takes_name || takes_bits || takes_type) && i + 1 == argv.size())
       throw Error(Code::InvalidArgument, "deepseek-opt", "", "a value after " + std::string(arg), "nothing");
     if (takes_name)
       (arg == "--pass" ? a.passes : a.disabled).emplace_back(argv[++i]);
     else if (arg == "--bf16")
       a.bf16 = true;
+    else if (takes_type)
+      a.stored = deepseek::parse_dtype(argv[++i]).value();
     else if (takes_bits)
       a.weight_bits = std::string_view(argv[++i]) == "4" ? 4 : 8;
     else if (a.file.empty())
@@ -59,7 +63,8 @@ std::string read_text(const std::string& path) {
 }
 
 Graph run(const Graph& graph, const Arguments& a) {
-  const deepseek::PassOptions options{.disabled = a.disabled, .bf16 = a.bf16, .weight_bits = a.weight_bits};
+  const deepseek::PassOptions options{
+      .disabled = a.disabled, .bf16 = a.bf16, .stored = a.stored, .weight_bits = a.weight_bits};
   if (a.passes.empty()) return deepseek::run_pipeline(graph, options);
   Graph result = graph.clone();
   for (const std::string& name : a.passes) {

@@ -121,6 +121,21 @@ class Builder:
     def cast(self, value: Value, dtype: str) -> Value:
         return value if value.dtype == dtype else self.op("cast", value, dtype=dtype)
 
+    def wide(self, *values: Value | None) -> list[Value | None]:
+        """These in one dtype to compute in: float64 where one of them is, else float32 for floats."""
+        narrow = ("bfloat16", "float16")
+        given = {value.dtype for value in values if value is not None}
+        dtype = "float64" if "float64" in given else "float32"
+        if len(given) < 2 and not given & set(narrow):
+            return list(values)
+        return [None if value is None else self.cast(value, dtype) for value in values]
+
+    def as_traced(self, *values: Value | None) -> tuple[Value | None, ...]:
+        """The node's several results in the dtypes that PyTorch gives them."""
+        return tuple(
+            None if value is None else self.cast(value, self.dtype(i)) for i, value in enumerate(values)
+        )
+
     def tensor(self, value: Operand, dtype: str) -> Value:
         """A tensor, a number or a size as a Value of that dtype."""
         if isinstance(value, (bool, int, float)):

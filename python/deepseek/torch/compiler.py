@@ -7,18 +7,20 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from functorch.compile import min_cut_rematerialization_partition
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.source import GlobalStateSource
+from torch._guards import Guard, TracingContext
 from torch.utils._python_dispatch import _disable_current_modes
 
 import deepseek
+from deepseek import precisions
 from deepseek.errors import invalid
-from deepseek.torch import report
+from deepseek.torch import report, saved
 from deepseek.torch.library import decompositions
 from deepseek.torch.partition import Island, Step, clean, is_draw, mark_refused, refuse, split
 from deepseek.torch.piece import Piece
@@ -31,12 +33,17 @@ class Options:
     """What `torch.compile(..., options={...})` may say."""
 
     threads: int | None = None  # PyTorch's number when None
-    precision: str = "fp32"
+    # As in deepseek.compile. None: what the innermost deepseek.precision says, "fp32" outside of all.
+    precision: str | None = None
+    storage: str | None = None
     tune: str = "fast"  # as in deepseek.compile, rtol too
     rtol: float = 1e-5
     freeze: bool = (
         True  # keep what derives from parameters (packed weights) between calls of an inference graph
     )
+    # Of what a forward pass keeps for its backward pass, at most so many bytes, or this part (a float up to
+    # 1) of what it keeps by itself; the rest is computed again.
+    memory_budget: float | None = None
 
 
 def compile_graph(
@@ -106,7 +113,8 @@ def _compile_islands(
             executable = deepseek.compile(
                 translation.graph,
                 threads=threads,
-                precision=options.precision,
+                precision=options.precision or "fp32",
+                storage=options.storage or "fp32",
                 tune=options.tune,
                 rtol=options.rtol,
             )
@@ -142,15 +150,39 @@ def _count_visible_outputs(graph: fx.Graph, kind: str) -> int:
     return min(count, int(context.fw_metadata.num_forward_returns))
 
 
+def _within(options: Options) -> Options:
+    """The options under the precision in which the user's call is made; another one compiles anew."""
+    name = precisions.current()
+    context = TracingContext.try_get()
+    if context is not None:
+
+        def add(builder: Any, guard: Guard) -> None:
+            holds = [f"deepseek.precision == {name!r}"]
+            builder.guard_manager.root.add_lambda_guard(
+                lambda _: precisions.current() == name, holds, guard.user_stack
+            )
+
+        context.guards_context.dynamo_guards.add(Guard(GlobalStateSource(), add))
+    if name is None:
+        return options
+    multiplied = "bf16" if name == "bf16" else "fp32"
+    return replace(options, precision=options.precision or multiplied, storage=options.storage or name)
+
+
+STORAGE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Callable[..., Any]:
     """The entry point that `torch.compile(..., backend="deepseek")` finds."""
-    options = Options(**kwargs.get("options", {}))
+    options = _within(Options(**kwargs.get("options", {})))
     compiler = aot_autograd(
         fw_compiler=functools.partial(compile_graph, kind="forward", options=options),
         bw_compiler=functools.partial(compile_graph, kind="backward", options=options),
         inference_compiler=functools.partial(compile_graph, kind="inference", options=options),
         decompositions=decompositions(),
-        partition_fn=functools.partial(min_cut_rematerialization_partition, compiler="inductor"),
+        partition_fn=functools.partial(
+            saved.partition, storage=STORAGE[options.storage or "fp32"], budget=options.memory_budget
+        ),
     )
     compiled: Callable[..., Any] = compiler(module, example_inputs)
     return compiled

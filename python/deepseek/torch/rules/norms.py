@@ -34,7 +34,7 @@ def layer_norm(
     b: Builder, x: Value, shape: Sequence[Dim], weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value | None, ...]:
     axis = len(x.shape) - len(shape)
-    return b.ops("layer_norm", x, weight, bias, axis=axis, epsilon=eps)
+    return b.as_traced(*b.ops("layer_norm", *b.wide(x, weight, bias), axis=axis, epsilon=eps))
 
 
 @rule(aten._native_batch_norm_legit_no_training.default)
@@ -48,8 +48,9 @@ def batch_norm_inference(
     momentum: float,
     eps: float,
 ) -> tuple[Value | None, ...]:
-    nothing = b.op("full", shape=[0], value=0.0, dtype=x.dtype)  # there are no statistics of the batch
-    return b.op("batch_norm", x, weight, bias, mean, variance, epsilon=eps), nothing, nothing
+    y = b.op("batch_norm", *b.wide(x, weight, bias, mean, variance), epsilon=eps)
+    nothing = b.op("full", shape=[0], value=0.0, dtype="float32")  # there are no statistics of the batch
+    return b.as_traced(y, nothing, nothing)
 
 
 @rule(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.no_stats)
@@ -63,19 +64,20 @@ def batch_norm_training(
     assert isinstance(eps, float)
     if not training:
         raise Unsupported("batch normalisation that updates statistics it does not use")
+    old_mean, old_variance = running
+    x, weight, bias = b.wide(x, weight, bias)  # type: ignore[assignment]
     y, mean, variance, scale = b.ops("batch_norm_training", x, weight, bias, epsilon=eps)
     results: tuple[Value | None, ...] = (y, mean, scale)
-    old_mean, old_variance = running
     if isinstance(old_mean, Value) and isinstance(old_variance, Value):
         count = b.tensor(product([x.shape[0], *x.shape[2:]]), variance.dtype)
         bessel = b.op("div", count, b.op("sub", count, b.constant(1, count.dtype)))
         unbiased = b.op("mul", variance, bessel)
         results += (_blend(b, old_mean, mean, momentum), _blend(b, old_variance, unbiased, momentum))
-    return results
+    return b.as_traced(*results)
 
 
 def _blend(b: Builder, old: Value, new: Value, momentum: float) -> Value:
-    kept = b.op("mul", old, b.constant(1 - momentum, old.dtype))
+    kept = b.op("mul", b.cast(old, new.dtype), b.constant(1 - momentum, new.dtype))
     return b.op("add", kept, b.op("mul", new, b.constant(momentum, new.dtype)))
 
 
@@ -94,6 +96,7 @@ def group_norm(
     if not isinstance(channel_count, int):
         raise Unsupported("group normalisation over symbolic channels")
     rank = len(x.shape)
+    x, weight, bias = b.wide(x, weight, bias)  # type: ignore[assignment]
     apart = b.reshape(x, [batch, groups, channel_count // groups, *x.shape[2:]])
     mean, centred, variance = moments(b, apart, range(2, rank + 1))
     scale = inverse_deviation(b, variance, eps)
@@ -102,4 +105,4 @@ def group_norm(
         y = b.op("mul", y, b.reshape(weight, channels(weight, rank)))
     if bias is not None:
         y = b.op("add", y, b.reshape(bias, channels(bias, rank)))
-    return y, b.reshape(mean, [batch, groups]), b.reshape(scale, [batch, groups])
+    return b.as_traced(y, b.reshape(mean, [batch, groups]), b.reshape(scale, [batch, groups]))

@@ -185,6 +185,7 @@ def layer_norm_backward(
 ) -> tuple[Value | None, ...]:
     rank = len(x.shape)
     first = rank - len(shape)
+    dy, x, mean, scale, weight = b.wide(dy, x, mean, scale, weight)  # type: ignore[assignment]
     xhat = b.op("mul", b.op("sub", x, mean), scale)
     dx = dw = db = None
     if needed[0]:
@@ -194,7 +195,7 @@ def layer_norm_backward(
         dw = b.reshape(reduce(b, "sum", b.op("mul", dy, xhat), range(first)), shape)
     if needed[2]:
         db = b.reshape(reduce(b, "sum", dy, range(first)), shape)
-    return dx, dw, db
+    return b.as_traced(dx, dw, db)
 
 
 @rule(aten.native_batch_norm_backward.default)
@@ -213,6 +214,9 @@ def batch_norm_backward(
 ) -> tuple[Value | None, ...]:
     rank = len(x.shape)
     over = [0, *range(2, rank)]
+    dy, x, weight, running_mean, running_variance, mean, scale = b.wide(  # type: ignore[assignment]
+        dy, x, weight, running_mean, running_variance, mean, scale
+    )
     if not training:
         if running_mean is None or running_variance is None:
             raise Unsupported("batch normalisation without statistics")
@@ -230,4 +234,4 @@ def batch_norm_backward(
         dw = b.op("sum", b.op("mul", dy, xhat), axes=over, keepdims=False)
     if needed[2]:
         db = b.op("sum", dy, axes=over, keepdims=False)
-    return dx, dw, db
+    return b.as_traced(dx, dw, db)
