@@ -70,7 +70,7 @@ def tasks(dtypes: Sequence[str] = DTYPES, names: Sequence[str] = ()) -> list[Tas
             if kind not in op.dtypes or (names and not {op.name, op.formatted_name} & set(names)):
                 continue
             chosen.append(Task(i, op.formatted_name, dtype, gradient=False))
-            if op.supports_autograd and kind in op.backward_dtypes:
+            if kind.is_floating_point and op.supports_autograd and kind in op.backward_dtypes:
                 chosen.append(Task(i, op.formatted_name, dtype, gradient=True))
     return chosen
 

@@ -93,3 +93,15 @@ def test_what_has_no_factors_is_told() -> None:
     assert int(info) == 2
     _, _, info = compiled(torch.linalg.lu_factor_ex, torch.tensor([[1.0, 2.0], [2.0, 4.0]]))
     assert int(info) == 2
+
+
+def test_a_singular_matrix_raises_pytorchs_error() -> None:
+    inverse = torch.compile(torch.linalg.inv, backend="deepseek")
+    bridge.reset()
+    x = matrix((4, 4))
+    torch.testing.assert_close(inverse(x), torch.linalg.inv(x))
+    explanation = bridge.explain()
+    assert not explanation.eager_ops
+    assert "checked by PyTorch: 1 x aten._linalg_check_errors" in str(explanation)
+    with pytest.raises(torch.linalg.LinAlgError, match=r"linalg.inv: .* singular"):
+        inverse(torch.zeros_like(x))

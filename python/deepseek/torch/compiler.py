@@ -22,7 +22,17 @@ from deepseek import precisions
 from deepseek.errors import invalid
 from deepseek.torch import report, saved
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, Step, clean, is_draw, mark_refused, refuse, split
+from deepseek.torch.partition import (
+    VALUE_CHECKS,
+    Island,
+    Step,
+    clean,
+    is_draw,
+    mark_refused,
+    op_of,
+    refuse,
+    split,
+)
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
 from deepseek.torch.translate import Refused, source_of, translate
@@ -72,9 +82,11 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
     steps, pieces = _compile_islands(module, refused, parameters, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
         if is_draw(node):
-            record.draws[_op_name(node)] += 1
+            record.draws[str(op_of(node))] += 1
+        elif op_of(node) in VALUE_CHECKS:
+            record.checks[str(op_of(node))] += 1
         elif node.target is not operator.getitem:
-            record.add_eager(_op_name(node), refused[node])
+            record.add_eager(str(op_of(node)), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))
 
@@ -84,11 +96,6 @@ def _check_functional(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
             raise invalid(str(node.target), "an op that leaves its arguments", "writes", source_of(node))
-
-
-def _op_name(node: fx.Node) -> str:
-    """The op's name, also where PyTorch wraps it to order its effects."""
-    return str(node.args[1] if str(node.target) == "with_effects" else node.target)
 
 
 def _compile_islands(

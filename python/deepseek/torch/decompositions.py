@@ -22,7 +22,6 @@ BORROWED = (
     aten.dist.default,
     aten.ldexp.Tensor,
     aten.addmv.default,
-    aten.grid_sampler_2d.default,
     aten.unbind_copy.int,
     aten.permute_copy.default,
     aten.narrow_copy.default,

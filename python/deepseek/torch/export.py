@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 import deepseek
 from deepseek import Error, Executable, Graph
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, clean, is_size, refusal
+from deepseek.torch.partition import Island, clean, is_size, op_of, refusal
 from deepseek.torch.translate import Refused, source_of, translate
 
 
@@ -100,7 +100,7 @@ def _check(nodes: Sequence[fx.Node]) -> None:
 
 
 def _unsupported(refused: Sequence[tuple[fx.Node, str]]) -> Error:
-    lacking = sorted({f"{node.target}: {reason}" for node, reason in refused})
+    lacking = sorted({f"{op_of(node)}: {reason}" for node, reason in refused})
     return _error("ops that deepseek has", "; ".join(lacking), source=source_of(refused[0][0]))
 
 

@@ -14,8 +14,18 @@ from typing import Any
 import torch
 from torch._decomp import core_aten_decompositions
 
+from deepseek.torch import (  # noqa: F401 - they register
+    bags,
+    bessel,
+    distances,
+    grids,
+    histograms,
+    losses,
+    matrices,
+    resample,
+    special,
+)
 from deepseek.torch import decompositions as further
-from deepseek.torch import distances, histograms, losses, matrices, resample, special  # noqa: F401 - they register
 
 aten = torch.ops.aten
 

@@ -51,6 +51,10 @@ STATIC_CHECKS = frozenset(
 )
 
 
+# Checks of computed values that do nothing but raise PyTorch's own errors.
+VALUE_CHECKS = frozenset({aten._linalg_check_errors.default})
+
+
 # Random draws that take their first argument's shape and nothing else of it.
 DRAWS_LIKE = frozenset(
     {
@@ -101,6 +105,11 @@ def is_draw(node: fx.Node) -> bool:
         and torch.Tag.nondeterministic_seeded in node.target.tags
         and not any(tensors_of(source.meta.get("val")) for source in node.all_input_nodes)
     )
+
+
+def op_of(node: fx.Node) -> Any:
+    """The node's op, also where PyTorch wraps it to order its effects."""
+    return node.args[1] if node.target is torch.ops.higher_order.with_effects else node.target
 
 
 def is_size(node: fx.Node) -> bool:

@@ -16,6 +16,7 @@ class Record:
     pieces: list[tuple[int, Executable]] = field(default_factory=list)  # ATen ops in it, the executable
     eager: Counter[tuple[str, str]] = field(default_factory=Counter)  # (ATen op, reason): how many
     draws: Counter[str] = field(default_factory=Counter)  # of PyTorch's generator, before the pieces
+    checks: Counter[str] = field(default_factory=Counter)  # of results, which raise PyTorch's errors
 
     def add_piece(self, ops: int, executable: Executable) -> None:
         self.pieces.append((ops, executable))
@@ -33,6 +34,7 @@ class Record:
             f"  in PyTorch: {count} x {op}: {reason}" for (op, reason), count in self.eager.most_common()
         ]
         lines += [f"  drawn from PyTorch's generator: {count} x {op}" for op, count in self.draws.items()]
+        lines += [f"  checked by PyTorch: {count} x {op}" for op, count in self.checks.items()]
         return "\n".join(lines)
 
 

@@ -1,0 +1,135 @@
+"""Orthogonal polynomials of a degree that is a tensor, by their recurrences (Abramowitz and Stegun, 22.7).
+
+P(0) = 1, P(1) is linear, P(k + 1) = (a x + b) P(k) - c P(k - 1) with a, b and c that depend on k. The loop
+runs until the highest degree is reached. A negative degree gives 0, as in ATen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from deepseek import Graph, Value
+from deepseek.torch.builder import Builder, Operand, rule
+
+aten = torch.ops.aten
+
+# The highest degree of Hermite's polynomials; NaN beyond, as in ATen.
+HERMITE_LIMIT = {"float32": 128, "float64": 512}
+
+
+@dataclass(frozen=True)
+class Family:
+    """P(1) = slope x + start; in the recurrence a = (a1 k + a0) / (k + d), and b and c alike."""
+
+    slope: float
+    start: float
+    a: tuple[float, float]
+    b: tuple[float, float]
+    c: tuple[float, float]
+    d: float | None = None  # no division
+    shifted: bool = False  # of 2 x - 1
+    limited: bool = False
+
+
+def _chebyshev(slope: float, start: float, shifted: bool = False) -> Family:
+    return Family(slope, start, (0, 2), (0, 0), (0, 1), shifted=shifted)
+
+
+FAMILIES = {
+    aten.special_chebyshev_polynomial_t: _chebyshev(1, 0),
+    aten.special_chebyshev_polynomial_u: _chebyshev(2, 0),
+    aten.special_chebyshev_polynomial_v: _chebyshev(2, -1),
+    aten.special_chebyshev_polynomial_w: _chebyshev(2, 1),
+    aten.special_shifted_chebyshev_polynomial_t: _chebyshev(1, 0, shifted=True),
+    aten.special_shifted_chebyshev_polynomial_u: _chebyshev(2, 0, shifted=True),
+    aten.special_shifted_chebyshev_polynomial_v: _chebyshev(2, -1, shifted=True),
+    aten.special_shifted_chebyshev_polynomial_w: _chebyshev(2, 1, shifted=True),
+    aten.special_hermite_polynomial_h: Family(2, 0, (0, 2), (0, 0), (2, 0), limited=True),
+    aten.special_hermite_polynomial_he: Family(1, 0, (0, 1), (0, 0), (1, 0), limited=True),
+    aten.special_laguerre_polynomial_l: Family(-1, 1, (0, -1), (2, 1), (1, 0), d=1),
+    aten.special_legendre_polynomial_p: Family(1, 0, (2, 1), (0, 0), (1, 0), d=1),
+}
+
+
+class _Loop:
+    """Hand-written arithmetic on one of the loop's graphs, whose inputs are the state and what stays."""
+
+    def __init__(self, types: dict[str, Value]) -> None:
+        self.b = Builder()
+        self.inputs = {
+            name: self.b.graph.placeholder(name, shape=list(v.shape), dtype=v.dtype)
+            for name, v in types.items()
+        }
+
+    def linear(self, k: Value, slope: float, start: float) -> Value:
+        scaled = self.b.op("mul", k, self.b.constant(slope, k.dtype))
+        return self.b.op("add", scaled, self.b.constant(start, k.dtype))
+
+
+def _goes_on(b: Builder, degree: Value, k: Value) -> Value:
+    """Which elements have not reached their degree at P(k)."""
+    return b.op("greater", degree, b.cast(k, degree.dtype))
+
+
+def _condition(types: dict[str, Value]) -> Graph:
+    loop = _Loop(types)
+    b, v = loop.b, loop.inputs
+    finite = b.op("less", b.op("abs", v["current"]), b.constant(float("inf"), "float64"))
+    left = b.op("logical_and", _goes_on(b, v["degree"], v["k"]), finite)
+    axes = list(range(len(left.shape)))
+    count = b.op("sum", b.cast(left, "int64"), axes=axes, keepdims=False) if axes else b.cast(left, "int64")
+    b.graph.output("more", b.op("greater", count, b.constant(0, "int64")))
+    return b.graph
+
+
+def _body(types: dict[str, Value], family: Family) -> Graph:
+    loop = _Loop(types)
+    b, v = loop.b, loop.inputs
+    k, previous, current = v["k"], v["previous"], v["current"]
+    factor = b.op("add", b.op("mul", v["x"], loop.linear(k, *family.a)), loop.linear(k, *family.b))
+    following = b.op("sub", b.op("mul", factor, current), b.op("mul", previous, loop.linear(k, *family.c)))
+    if family.d is not None:
+        following = b.op("div", following, b.op("add", k, b.constant(family.d, "float64")))
+    more = _goes_on(b, v["degree"], k)
+    b.graph.output("k", b.op("add", k, b.constant(1, "float64")))
+    b.graph.output("previous", current)
+    b.graph.output("current", b.op("select", more, following, current))
+    return b.graph
+
+
+def _polynomial(family: Family) -> Callable[..., Value]:
+    def translate(b: Builder, x: Operand, n: Operand) -> Value:
+        shape, dtype = b.shape(), b.dtype()
+        x = b.broadcast(b.tensor(x, "float64"), shape)
+        degree = b.broadcast(b.tensor(n, "int64"), shape)
+        if family.shifted:
+            x = b.op("sub", b.op("add", x, x), b.constant(1, "float64"))
+        one = b.op("full", shape=shape, value=1.0, dtype="float64")
+        first = b.op("mul", x, b.constant(family.slope, "float64"))
+        first = b.op("add", first, b.constant(family.start, "float64"))
+        zero = b.constant(0, "int64")
+        start = b.op("select", b.op("greater", degree, zero), first, one)
+        state = {
+            "k": b.constant(1, "float64"),
+            "previous": one,
+            "current": start,
+            "degree": degree,
+            "x": x,
+        }
+        result = b.ops(
+            "while", *state.values(), condition=_condition(state), body=_body(state, family), carried=3
+        )[2]
+        result = b.op("select", b.op("less", degree, zero), b.constant(0, "float64"), result)
+        if family.limited:
+            beyond = b.op("greater", degree, b.constant(HERMITE_LIMIT.get(dtype, 128), "int64"))
+            result = b.op("select", beyond, b.constant(float("nan"), "float64"), result)
+        return b.cast(result, dtype)
+
+    return translate
+
+
+for _packet, _family in FAMILIES.items():
+    rule(_packet.default, _packet.x_scalar, _packet.n_scalar)(_polynomial(_family))

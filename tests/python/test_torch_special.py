@@ -1,0 +1,74 @@
+"""Special functions against PyTorch's: over the line, at their borders, at poles and infinities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import deepseek.torch as bridge
+import pytest
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+FAMILIES = (
+    [f"{shifted}chebyshev_polynomial_{kind}" for shifted in ("", "shifted_") for kind in "tuvw"]
+    + ["hermite_polynomial_h", "hermite_polynomial_he"]
+    + ["laguerre_polynomial_l", "legendre_polynomial_p"]
+)
+BESSEL = ["i0e", "i1", "i1e", "modified_bessel_i0", "modified_bessel_i1", "modified_bessel_k0"]
+BESSEL += ["modified_bessel_k1", "scaled_modified_bessel_k0", "scaled_modified_bessel_k1"]
+OSCILLATING = ["bessel_j0", "bessel_j1", "bessel_y0", "bessel_y1"]
+ENDS = [0.0, 1e-300, 1e-8, 1.0, 4.0, 25.0, 700.0, 1e5, float("inf"), -float("inf"), float("nan")]
+
+
+def points(dtype: torch.dtype) -> Tensor:
+    line = torch.cat([torch.linspace(-60, 60, 961), torch.linspace(-6, 6, 481)])
+    return torch.cat([line.to(dtype), torch.tensor(ENDS, dtype=dtype)])
+
+
+def check(function: Callable[..., Tensor], *inputs: Tensor, rtol: float, atol: float) -> None:
+    torch._dynamo.reset()
+    bridge.reset()
+    got = torch.compile(function, backend="deepseek")(*inputs)
+    torch.testing.assert_close(got, function(*inputs), rtol=rtol, atol=atol, equal_nan=True)
+    assert not bridge.explain().eager_ops, bridge.explain()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_polynomials(name: str) -> None:
+    polynomial = getattr(torch.special, name)
+    x = torch.cat([torch.linspace(-2, 2, 41), torch.tensor([float("nan")])]).double().unsqueeze(1)
+    check(lambda x, n: polynomial(x, n), x, torch.arange(-1, 12), rtol=1e-12, atol=1e-12)
+    check(lambda x: polynomial(x, 3), x[:-1].float(), rtol=1e-4, atol=1e-5)  # PyTorch loses the NaN
+    check(lambda n: polynomial(0.25, n), torch.tensor([0, 5, 130, 2]), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", BESSEL)
+def test_bessel_functions(name: str) -> None:
+    function = getattr(torch.special, name)
+    check(lambda x: function(x), points(torch.float64), rtol=1e-13, atol=0.0)
+    check(lambda x: function(x), torch.arange(-3, 9), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("name", OSCILLATING)
+def test_oscillating_bessel_functions(name: str) -> None:
+    function = getattr(torch.special, name)
+    x = points(torch.float32)
+    check(lambda x: function(x), x[~(x.abs() > 1e4) | x.isinf()], rtol=2e-5, atol=2e-6)
+
+
+def test_bessel_functions_of_float64_are_those_of_their_integral() -> None:
+    """PyTorch's own are off by 5e-7 there."""
+    from deepseek.torch import bessel
+
+    x = torch.linspace(0.01, 60, 2001, dtype=torch.float64)
+    angle = (torch.arange(400, dtype=torch.float64) + 0.5) * (torch.pi / 400)
+    firsts, seconds = [], []
+    for order in (0, 1):
+        first, second = bessel._oscillating(order, x)
+        integral = torch.cos(order * angle[:, None] - x * torch.sin(angle)[:, None]).mean(0)
+        torch.testing.assert_close(first, integral, rtol=0.0, atol=1e-14)
+        firsts.append(first)
+        seconds.append(second)
+    wronskian = firsts[1] * seconds[0] - firsts[0] * seconds[1]
+    torch.testing.assert_close(wronskian, 2 / (torch.pi * x), rtol=1e-13, atol=0.0)
