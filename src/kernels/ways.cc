@@ -24,6 +24,7 @@ constexpr Way kWays[] = {
     {"attention", lower_attention},
     {"rows", lower_rows},
     {"concat", lower_concat},
+    {"turned", lower_turned},
     {"map", lower_map, true},
     {"program", lower_program, true},
 };
