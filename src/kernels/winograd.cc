@@ -3,7 +3,7 @@
 // The output is cut into patches of m x m, each made from (m+2) x (m+2) inputs. Transformed, a convolution is a product
 // per point and channel, which summed over channels is one matrix product per point: patches x channels times channels x
 // filters, with 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. Three programs:
-//   filters: transformed once, [panel][point][channel][NR]; or "at use": kept as they are, [panel][channel][9][NR], a
+//   filters: transformed once (in each run where they change in each), [panel][point][channel][NR]; or "at use": kept as they are, [panel][channel][9][NR], a
 //            quarter (m = 4) of that, which each task transforms, some channels at a time, into its scratchpad or, where
 //            there are few patches, in registers step by step;
 //   inputs:  [point][patch][channel]: by each task for its own patches where there are enough of them that a task can
@@ -70,8 +70,9 @@ std::int64_t held_rows(const Dim& patches, std::int64_t m, const TileShape& tile
   return ceil_of(patches.value(), rows) <= kFewTiles ? rows : 0;
 }
 
-// Multiply-adds of the products, of the transforms, and those that fit into the time of reading the filters.
-double cost(const ConvShape& s, std::int64_t m, bool at_use, const TileShape& tile,
+// Multiply-adds of the products, of the transforms, and those that fit into the time of reading the filters; filters
+// that are not `known` before the run, as in training, are transformed in each.
+double cost(const ConvShape& s, std::int64_t m, bool at_use, bool known, const TileShape& tile,
             const TargetInfo& target) {
   // Both transforms take about as long per element as a dozen multiply-adds of the product; those of filters as twenty
   // where they are written to the second cache, and as two for each tile where they stay in registers.
@@ -87,7 +88,7 @@ double cost(const ConvShape& s, std::int64_t m, bool at_use, const TileShape& ti
   double transforms = kTransform * static_cast<double>(patches * (s.channels + s.filters)) * points;
   if (held > 0)
     transforms += kHeldTransform * static_cast<double>(ceil_of(patches, mr)) * points * plane;
-  else if (at_use)
+  else if (at_use || !known)
     transforms += kFilterTransform * points * plane;
   return cost_of(points * rows * plane + transforms, (at_use ? kTaps : points) * plane, target);
 }
@@ -455,10 +456,11 @@ class WinogradLowering {
   bool all_panels_;              // of filters in one task, which transforms its own inputs
 };
 
-// The convolution and the tile for it, where the algorithm applies.
+// The convolution and the tile for it, where the algorithm applies; whether the filters are known before the run.
 struct Taken {
   ConvShape shape;
   const TileShape* tile;
+  bool known;
 };
 
 std::optional<Taken> taken(const Group& group, const LoweringContext& context, std::int64_t outputs,
@@ -466,14 +468,13 @@ std::optional<Taken> taken(const Group& group, const LoweringContext& context, s
   if (group.kind != GroupKind::Contraction || context.target.gpu_mapped) return std::nullopt;
   const auto shape = shape_of(*group.anchor);
   if (!shape || std::min(shape->channels, shape->filters) < kMinChannels) return std::nullopt;
-  if (!context.fixed.contains(group.anchor->in(1).node)) return std::nullopt;
   if (rounding(*shape, outputs) > context.rtol) return std::nullopt;
   const bool outdone =
       at_use && outputs == 2 && rounding(*shape, 4) <= context.rtol;  // keeps as much, does more
   if (at_use && (outdone || kept_bytes(*shape, outputs, false) < kWorthRemaking)) return std::nullopt;
   for (const TileShape& tile : context.target.tiles)
     if (tile.operands == DType::F32 && tile.any_rows && tile.operands_in == Space::Global)
-      return Taken{*shape, &tile};
+      return Taken{*shape, &tile, context.fixed.contains(group.anchor->in(1).node)};
   return std::nullopt;
 }
 
@@ -483,8 +484,8 @@ template <int Outputs, bool AtUse>
 std::optional<Price> price_winograd(const Group& group, const LoweringContext& context) {
   const auto t = taken(group, context, Outputs, AtUse);
   if (!t) return std::nullopt;
-  return Price{cost(t->shape, Outputs, AtUse, *t->tile, context.target),
-               kept_bytes(t->shape, Outputs, AtUse)};
+  return Price{cost(t->shape, Outputs, AtUse, t->known, *t->tile, context.target),
+               t->known ? kept_bytes(t->shape, Outputs, AtUse) : 0};
 }
 
 template <int Outputs, bool AtUse>

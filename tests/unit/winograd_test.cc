@@ -1,6 +1,7 @@
 // Winograd convolution against the definition, over sizes that leave patches, panels and rows unfinished.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -135,6 +136,37 @@ TEST_P(Winograd, TransformsFiltersAtUse) {
       }
     }
   }
+}
+
+// As in training: filters come with the run, for the gradient turned round and with their channels' places changed.
+TEST_P(Winograd, TakesFiltersOfTheRun) {
+  const auto target = GetParam().make();
+  if (target->info().gpu_mapped) return;
+  for (const bool gradient : {false, true})
+    for (const auto& [batch, height, channels, filters] :
+         {std::array<std::int64_t, 4>{2, 24, 48, 32}, {5, 11, 19, 66}, {1, 3, 16, 16}}) {
+      Graph g;
+      const Value x = g.placeholder("x", DType::F32, {batch, height, height + 2, channels});
+      const Dims dims = gradient ? Dims{channels, filters, 3, 3} : Dims{filters, channels, 3, 3};
+      Value w = g.placeholder("w", DType::F32, Shape(dims.begin(), dims.end()));
+      if (gradient) w = g.op("reverse", {w}, {{"axes", std::vector<std::int64_t>{2, 3}}});
+      const std::vector<std::int64_t> one{1, 1};
+      g.output("y", g.op("conv", {x, w},
+                         {{"pad_low", one},
+                          {"pad_high", one},
+                          {"input_layout", std::string("N01C")},
+                          {"kernel_layout", std::string(gradient ? "IO01" : "OI01")},
+                          {"output_layout", std::string("N01C")}}));
+      const NamedTensors inputs = {{"x", random_tensor({batch, height, height + 2, channels}, 1)},
+                                   {"w", random_tensor(dims, 2)}};
+      const Tensor wanted = reference(g, inputs).at("y");
+      for (const char* way : {"winograd 2x2", "winograd 4x4"}) {
+        const Executable e = lower(run_pipeline(g, {}), *target, {.way = way});
+        SCOPED_TRACE(e.explain());
+        EXPECT_NE(e.explain().find(std::string("conv: ") + way), std::string::npos);
+        expect_close(e.run(inputs).at("y"), wanted, 1e-5);
+      }
+    }
 }
 
 TEST_P(Winograd, KeepsWhatItSays) {
