@@ -166,6 +166,57 @@ def test_inputs_that_are_changed() -> None:
     torch.testing.assert_close(total, total2)
 
 
+def test_overlapping_windows_of_transposed_memory() -> None:
+    """as_strided counts in memory, which is not in the order of the axes here."""
+
+    def windows(x: torch.Tensor) -> torch.Tensor:
+        y = (x * 2).transpose(0, 1)  # [4, 6] in memory of [6, 4]
+        return y.as_strided((2, 4, 4), (8, 1, 4), 0) + y.as_strided((2, 4, 4), (4, 4, 1), 4)
+
+    check(windows, torch.randn(6, 4))
+    x = torch.randn(6, 4, requires_grad=True)
+    weight = torch.randn(2, 4, 4)
+    (wanted,) = torch.autograd.grad((windows(x) * weight).sum(), x)
+    (got,) = torch.autograd.grad((compiled(windows)(x) * weight).sum(), x)
+    torch.testing.assert_close(got, wanted)
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
+def test_slices_of_symbolic_size_are_written() -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        z = x.clone()
+        z[2:] = y[2:]
+        z[-1:] = 3
+        z[::2] = y[::2] * 2
+        z[:, 1:3] += 1
+        return z
+
+    run = compiled(function, dynamic=True)
+    for size in (4, 5, 9):
+        x, y = torch.randn(size, 4), torch.randn(size, 4)
+        torch.testing.assert_close(run(x, y), function(x, y))
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
+def test_weights_as_length_and_direction() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 2))
+    x = torch.randn(2, 3, 5)
+    wanted = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    got = torch.autograd.grad(compiled(layer)(x).square().sum(), list(layer.parameters()))
+    torch.testing.assert_close(got, wanted)
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
+def test_checks_of_values_raise() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        torch._assert_async((x > 0).all(), "not positive")
+        return x * 2
+
+    check(function, torch.ones(3))
+    with pytest.raises(RuntimeError, match="not positive"):
+        compiled(function)(-torch.ones(3))
+
+
 def test_what_deepseek_lacks_runs_in_pytorch() -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         y = torch.special.i0(x @ x.t() + 3)

@@ -71,6 +71,16 @@ def _index_reduce(
     return torch.scatter_reduce(x, dim, spread, source, name, include_self=include_self)
 
 
+# -- weights as length and direction
+
+
+@decomposition(aten._weight_norm_interface_backward.default)
+def _weight_norm_backward(dw: Tensor, v: Tensor, g: Tensor, norms: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Of w = g v / |v|, the norm taken over all axes but `dim`."""
+    along = (dw * v).sum([i for i in range(v.dim()) if i != dim], keepdim=True) / norms
+    return g / norms * (dw - v * (along / norms)), along
+
+
 # -- padding
 
 

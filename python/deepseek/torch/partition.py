@@ -52,7 +52,9 @@ STATIC_CHECKS = frozenset(
 
 
 # Checks of computed values that do nothing but raise PyTorch's own errors.
-VALUE_CHECKS = frozenset({aten._linalg_check_errors.default})
+VALUE_CHECKS = frozenset(
+    {aten._linalg_check_errors.default, aten._assert_async.default, aten._assert_async.msg}
+)
 
 
 # Random draws that take their first argument's shape and nothing else of it.

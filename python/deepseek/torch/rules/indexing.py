@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
@@ -13,13 +14,16 @@ from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axis, rule
 from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.reductions import extreme
+from deepseek.torch.rules.views import slice_axis
 from deepseek.torch.shapes import (
     INTEGER_NAMES,
     TORCH_DTYPES,
     Dim,
     Unsupported,
+    dim,
     dims,
     dtype_name,
+    expression,
     product,
 )
 
@@ -237,19 +241,29 @@ def unfold(b: Builder, x: Value, along: int, size: int, step: int) -> Value:
     return b.transpose(windows, [*(i for i in range(rank) if i != at + 1), at + 1])
 
 
-def _strided_positions(
-    b: Builder, x: Value, size: Sequence[Dim], stride: Sequence[Dim], offset: Any
-) -> Value:
-    """Positions of a strided view's elements in x's memory, which the trace had in row-major order."""
+def _memory_order(b: Builder, size: Sequence[Dim], stride: Sequence[Dim]) -> list[int]:
+    """The axes of the node's first argument in the order in which the trace had them in memory."""
     fake = b.argument(0)
-    if not fake.is_contiguous() or fake.storage_offset() != 0:
-        raise Unsupported("strides over memory that is not in order")
-    if any(not isinstance(value, int) for value in [*x.shape, *size, *stride, offset or 0]):
+    known = [*fake.shape, *fake.stride(), fake.storage_offset(), *size, *stride]
+    if any(not isinstance(value, int) for value in known):
         raise Unsupported("strides of symbolic size")
-    reach = sum((int(s) - 1) * int(d) for s, d in zip(size, stride, strict=True)) + int(offset or 0)
-    if 0 not in size and reach >= int(product(x.shape)):
+    strides = list(fake.stride())
+    order = sorted(range(fake.dim()), key=lambda i: (-strides[i], -fake.shape[i]))
+    if not fake.permute(order).is_contiguous():
+        raise Unsupported("strides over memory with gaps")
+    return order
+
+
+def _strided_positions(b: Builder, size: Sequence[Dim], stride: Sequence[Dim], offset: Any) -> Value:
+    """Positions of a strided view's elements in the memory of the node's first argument."""
+    fake = b.argument(0)
+    if isinstance(offset, str):
+        raise Unsupported("an offset of symbolic size")
+    start = 0 if offset is None else int(offset) - int(fake.storage_offset())
+    reach = sum((int(s) - 1) * int(d) for s, d in zip(size, stride, strict=True)) + start
+    if 0 not in size and not 0 <= start <= reach < fake.numel():
         raise Unsupported("strides beyond the tensor")
-    position = b.broadcast(b.constant(int(offset or 0), "int64"), size)
+    position = b.broadcast(b.constant(start, "int64"), size)
     for i, step in enumerate(stride):
         along = b.op("iota", shape=list(size), dtype="int64", axis=i)
         position = b.op("add", position, b.op("mul", along, b.tensor(step, "int64")))
@@ -258,19 +272,21 @@ def _strided_positions(
 
 @rule(aten.as_strided.default, aten.as_strided_copy.default)
 def as_strided(b: Builder, x: Value, size: Sequence[Dim], stride: Sequence[Dim], offset: Any = None) -> Value:
-    position = _strided_positions(b, x, size, stride, offset)
-    return b.op("gather", b.reshape(x, [product(x.shape)]), position, axis=0)
+    memory = b.transpose(x, _memory_order(b, size, stride))
+    position = _strided_positions(b, size, stride, offset)
+    return b.op("gather", b.reshape(memory, [product(x.shape)]), position, axis=0)
 
 
 @rule(aten.as_strided_scatter.default)
 def as_strided_scatter(
     b: Builder, x: Value, source: Value, size: Sequence[Dim], stride: Sequence[Dim], offset: Any = None
 ) -> Value:
-    position = _strided_positions(b, x, size, stride, offset)
-    rows = product(size)
-    flat = b.reshape(x, [product(x.shape)])
-    y = b.op("scatter_nd", flat, b.reshape(position, [rows, 1]), b.reshape(source, [rows]))
-    return b.reshape(y, x.shape)
+    order = _memory_order(b, size, stride)
+    memory = b.transpose(x, order)
+    position = b.reshape(_strided_positions(b, size, stride, offset), [product(size), 1])
+    flat = b.reshape(memory, [product(x.shape)])
+    y = b.op("scatter_nd", flat, position, b.reshape(source, [product(size)]))
+    return b.transpose(b.reshape(y, memory.shape), [order.index(i) for i in range(len(order))])
 
 
 def _write_slices(b: Builder, x: Value, along: int, positions: Value, source: Value) -> Value:
@@ -286,23 +302,21 @@ def slice_scatter(
     b: Builder, x: Value, source: Value, along: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Value:
     at = axis(along, len(x.shape))
-    size, count = x.shape[at], source.shape[at]
-    if not isinstance(size, int) or not isinstance(count, int) or isinstance(start, str):
-        raise Unsupported("a slice of symbolic size")
-    first = 0 if start is None else min(max(int(start) + (size if int(start) < 0 else 0), 0), size)
+    size, count = expression(b.argument(0).shape[at]), expression(b.argument(1).shape[at])
+    first = b.size_argument(3)
+    first = sympy.Integer(0) if first is None else first
+    if first.is_Integer and size.is_Integer:
+        first = sympy.Integer(min(max(int(first + size if first < 0 else first), 0), int(size)))
+    elif first.is_Integer and first < 0:
+        first = size + first
     source = b.cast(source, x.dtype)
     if count == size and step == 1:
         return source
     if step == 1:
-        rank = len(x.shape)
-        parts = []
-        for low, high in ((0, first), (first + count, size)):
-            starts, limits = [0] * rank, list(x.shape)
-            starts[at], limits[at] = low, high
-            parts.append(b.op("slice", x, starts=starts, limits=limits, steps=[1] * rank))
-        return b.op("concat", parts[0], source, parts[1], axis=at)
-    steps = b.op("mul", b.op("iota", shape=[count], dtype="int64", axis=0), b.constant(step, "int64"))
-    return _write_slices(b, x, at, b.op("add", steps, b.constant(first, "int64")), source)
+        before = slice_axis(b, x, at, 0, dim(first))
+        return b.op("concat", before, source, slice_axis(b, x, at, dim(first + count), dim(size)), axis=at)
+    steps = b.op("mul", b.op("iota", shape=[dim(count)], dtype="int64", axis=0), b.constant(step, "int64"))
+    return _write_slices(b, x, at, b.op("add", steps, b.tensor(dim(first), "int64")), source)
 
 
 def _diagonal(b: Builder, x: Value, offset: int, dim1: int, dim2: int) -> tuple[list[int], Value]:
