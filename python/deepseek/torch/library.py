@@ -95,16 +95,28 @@ def _attention_gradient(
     return ATTENTION_BACKWARD(dy, q, k, v, attn_mask, causal, scale)
 
 
+def _outer_first(x: torch.Tensor, a: int, b: int) -> int:
+    """Which of two axes comes first in memory; equal ones, and those of one element, stay as they are."""
+    if x.shape[a] == 1 or x.shape[b] == 1 or x.stride(a) == x.stride(b):
+        return 0
+    return -1 if x.stride(a) > x.stride(b) else 1
+
+
 def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws from PyTorch's own generator, so that a seed gives the masks that eager PyTorch draws.
 
-    The draw depends on x's shape only (`partition.DRAWS_LIKE`), so it comes before the compiled piece.
+    They are drawn in the order of x's memory, as eager PyTorch draws them. The draw depends on x's shape only
+    (`partition.DRAWS_LIKE`), so it comes before the compiled piece.
     """
     if train is False or probability == 0:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
     if probability == 1:
         return torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool)
-    mask = aten.bernoulli.p(x, 1 - probability).to(torch.bool)
+    order = list(range(x.dim()))
+    if not x.is_contiguous():
+        order.sort(key=functools.cmp_to_key(functools.partial(_outer_first, x)))
+    drawn = aten.bernoulli.p(x.permute(order), 1 - probability)
+    mask = drawn.permute([order.index(axis) for axis in range(x.dim())]).to(torch.bool)
     return x * mask * (1 / (1 - probability)), mask
 
 

@@ -1,20 +1,35 @@
-"""What a forward pass keeps for its backward pass: which values, and in how many bits."""
+"""What a forward pass keeps for its backward pass: which values, and in how many bits.
+
+PyTorch's partitioner chooses what is computed again instead, by a minimal cut and, for a budget, a knapsack
+of values by size and FLOPs. Under a budget it would draw random numbers again, others than the forward
+pass drew: here draws are always kept, or what is made of them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 import torch._functorch.config
 from functorch.compile import min_cut_rematerialization_partition
 from torch import fx
+from torch.utils.checkpoint import CheckpointPolicy
+
+from deepseek.errors import invalid
 
 # Of the largest tensor that is kept: smaller ones, statistics for the most part, keep their precision.
 FEW = 1 / 32
 
+# What PyTorch's partitioner takes for "nothing" leaves draws out as well.
+NEXT_TO_NOTHING = 1e-6
+ATTEMPTS = 4
+
 convert = torch.ops.prims.convert_element_type.default
+draw_and_keep = torch._prims.rng_prims.run_and_save_rng_state
+draw_again = torch._prims.rng_prims.run_with_rng_state
 
 
 def partition(
@@ -26,14 +41,66 @@ def partition(
     num_fwd_outputs: int,
     **rest: Any,
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """The forward and the backward graph of a joint one. float32 is kept in `storage`."""
-    with torch._functorch.config.patch(activation_memory_budget=1.0 if budget is None else budget):
-        forward, backward = min_cut_rematerialization_partition(
-            joint, inputs, compiler="inductor", num_fwd_outputs=num_fwd_outputs, **rest
-        )
-    if storage != torch.float32:
-        _keep_in(storage, forward, backward, num_fwd_outputs)
+    """The forward and the backward graph of a joint one. float32 is kept in `storage`.
+
+    `budget`: bytes (int), or a part (float) of what is kept without one. Where what cannot be computed
+    again takes more, that is kept for a part; bytes are refused with an Error.
+    """
+    for node in joint.graph.nodes:
+        tags = node.target.tags if isinstance(node.target, torch._ops.OpOverload) else ()
+        if torch.Tag.nondeterministic_seeded in tags:
+            node.meta.setdefault("recompute", CheckpointPolicy.MUST_SAVE)
+
+    def attempt(part: float) -> tuple[fx.GraphModule, fx.GraphModule, int]:
+        with torch._functorch.config.patch(activation_memory_budget=max(part, NEXT_TO_NOTHING)):
+            forward, backward = min_cut_rematerialization_partition(
+                joint, inputs, compiler="inductor", num_fwd_outputs=num_fwd_outputs, **rest
+            )
+        for module in (forward, backward):
+            _describe_draws(module.graph)
+        if storage != torch.float32:
+            _keep_in(storage, forward, backward, num_fwd_outputs)
+        return forward, backward, kept_bytes(forward, num_fwd_outputs)
+
+    forward, backward, size = attempt(1.0)
+    allowed = math.inf if budget is None else budget * size if isinstance(budget, float) else budget
+    part = 1.0
+    for left in reversed(range(ATTEMPTS)):
+        if size <= allowed:
+            break
+        part = part * allowed / size if left else 0.0  # the knapsack's sizes are estimates
+        forward, backward, size = attempt(part)
+    if size > allowed and not isinstance(budget, float):
+        raise invalid("memory_budget", f"{size} bytes, the least for this graph, or more", str(budget))
     return forward, backward
+
+
+def kept_bytes(forward: fx.GraphModule, num_fwd_outputs: int) -> int:
+    """Of what a forward graph hands to its backward graph; its inputs are kept by who owns them."""
+    results: Any = forward.graph.output_node().args[0]
+    kept = {node for node in results[num_fwd_outputs:] if isinstance(node, fx.Node)}
+    return sum(
+        count(node) * node.meta["val"].dtype.itemsize
+        for node in kept - set(results[:num_fwd_outputs])
+        if node.op == "call_function" and isinstance(node.meta["val"], torch.Tensor)
+    )
+
+
+def _describe_draws(graph: fx.Graph) -> None:
+    """Gives types to draws that PyTorch's checkpointing repeats, which its partitioner leaves out."""
+    for node in graph.nodes:
+        if node.target is draw_and_keep:
+            parts = {user.args[1]: user.meta["val"] for user in node.users if user.target is operator.getitem}
+            node.meta["val"] = tuple(parts.get(i) for i in range(2))
+        elif node.target is draw_again:
+            op, arguments = node.args[1], fx.map_arg(node.args[2:], lambda source: source.meta["val"])
+            with _fake_mode(graph.nodes):
+                node.meta["val"] = op(*arguments, **node.kwargs)
+
+
+def _fake_mode(nodes: Iterable[fx.Node]) -> Any:
+    values = [node.meta.get("val") for node in nodes]
+    return torch._guards.detect_fake_mode([value for value in values if isinstance(value, torch.Tensor)])
 
 
 def _keep_in(

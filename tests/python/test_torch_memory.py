@@ -1,0 +1,92 @@
+"""What forward keeps for backward: under a budget, under PyTorch's checkpointing, with random draws."""
+
+from typing import Any
+
+import deepseek.torch as bridge
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch._dynamo.reset()
+    bridge.reset()
+    torch.manual_seed(0)
+
+
+def transformer(dropout: float = 0.0) -> nn.Module:
+    layers = [
+        nn.TransformerEncoderLayer(64, 4, 256, dropout, "gelu", batch_first=True, norm_first=True)
+        for _ in range(4)
+    ]
+    return nn.Sequential(*layers).train()
+
+
+def step(run: Any, model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """All gradients as one vector, and the bytes kept beside inputs and results."""
+    kept: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter) and tensor.data_ptr() != x.data_ptr():
+            kept.append(tensor)
+        return tensor
+
+    model.zero_grad()
+    torch.manual_seed(7)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = run(x)
+    y.backward(torch.ones_like(y) / y.numel())
+    size = sum(t.numel() * t.element_size() for t in kept if t.data_ptr() != y.data_ptr())
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), size
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_budgets_are_kept_and_gradients_stay(dropout: float) -> None:
+    model, x = transformer(dropout), torch.randn(2, 16, 64)
+    exact, _ = step(model, model, x)
+    sizes = {}
+    for budget in (None, 0.5, 0.2, 60_000):
+        torch._dynamo.reset()
+        run = torch.compile(model, backend="deepseek", options={"memory_budget": budget})
+        got, sizes[budget] = step(run, model, x)
+        assert (got - exact).norm() <= 1e-5 * exact.norm()
+    assert not bridge.explain().eager_ops
+    by_itself = sizes[None]
+    assert sizes[0.5] <= 0.5 * by_itself
+    assert sizes[0.2] <= 0.2 * by_itself
+    assert sizes[60_000] <= 60_000 < by_itself
+
+
+def test_a_budget_that_cannot_be_met_names_the_least() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8))
+    run = torch.compile(model, backend="deepseek", options={"memory_budget": 10})
+    with pytest.raises(Exception, match="the least for this graph, or more, got 10"):
+        run(torch.randn(4, 8))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_random_draws_are_never_repeated(dynamic: bool) -> None:
+    layers = [layer for _ in range(3) for layer in (nn.Linear(32, 32), nn.Dropout(0.3), nn.GELU())]
+    model, x = nn.Sequential(*layers), torch.randn(64, 32)
+    exact, _ = step(model, model, x)
+    for part in (0.5, 0.1, 0.0):
+        torch._dynamo.reset()
+        options = {"memory_budget": part}
+        run = torch.compile(model, backend="deepseek", options=options, dynamic=dynamic)
+        got, _ = step(run, model, x)
+        assert (got - exact).norm() <= 1e-5 * exact.norm()
+
+
+def test_checkpointing_of_pytorch_draws_what_eager_draws() -> None:
+    block = nn.Sequential(nn.Linear(16, 32), nn.Dropout(0.5), nn.GELU(), nn.Linear(32, 16))
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = checkpoint(block, x, use_reentrant=False)
+        return result
+
+    x = torch.randn(8, 16)
+    exact, _ = step(function, block, x)
+    got, _ = step(torch.compile(function, backend="deepseek"), block, x)
+    torch.testing.assert_close(got, exact)

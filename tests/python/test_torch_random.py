@@ -1,0 +1,103 @@
+"""Random draws of compiled functions: distribution, seeds, and runs that are equal bit by bit."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+RUN = """
+import sys, torch
+from torch import nn
+
+torch.manual_seed(5)
+layer = nn.TransformerEncoderLayer(32, 2, 64, 0.2, "gelu", batch_first=True)
+model = nn.Sequential(nn.Linear(8, 32), layer, nn.Linear(32, 3)).train()
+run = torch.compile(model, backend="deepseek")
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+for _ in range(5):
+    loss = run(torch.randn(4, 6, 8)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+state = torch.cat([p.detach().flatten() for p in model.parameters()])
+print(loss.item().hex(), hash(state.numpy().tobytes()))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_dropout_has_its_distribution(probability: float) -> None:
+    """How many are dropped in all, and of each pair of neighbours, within five standard deviations."""
+    count = 1 << 18
+    drop = torch.compile(nn.Dropout(probability).train(), backend="deepseek")
+    torch.manual_seed(1)
+    y = drop(torch.ones(count))
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / (1 - probability)).item()}
+    dropped = (y == 0).double()
+    pairs = dropped[::2] * dropped[1::2]
+    for share, expected, draws in (
+        (dropped.mean(), probability, count),
+        (pairs.mean(), probability**2, count // 2),
+    ):
+        assert abs(share - expected) <= 5 * (expected * (1 - expected) / draws) ** 0.5
+
+
+def test_a_seed_repeats_the_draws_and_they_go_on_without_one() -> None:
+    drop = torch.compile(nn.Dropout(0.5).train(), backend="deepseek")
+    x = torch.ones(1000)
+    torch.manual_seed(1)
+    first, second = drop(x), drop(x)
+    torch.manual_seed(1)
+    assert torch.equal(drop(x), first)
+    assert torch.equal(drop(x), second)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("layout", ["rows", "transposed", "channels last"])
+def test_seeds_give_the_masks_of_eager(layout: str, dynamic: bool) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        if layout == "transposed":
+            x = x.transpose(0, 2)
+        if layout == "channels last":
+            x = x.contiguous(memory_format=torch.channels_last)
+        return nn.functional.dropout(x * 2, 0.3)
+
+    x = torch.ones(3, 4, 5, 6)
+    torch.manual_seed(1)
+    want = function(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(torch.compile(function, backend="deepseek", dynamic=dynamic)(x), want)
+
+
+def test_a_layer_with_dropout_everywhere_follows_eager() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 2, 64, 0.2, "gelu", batch_first=True).train()
+    x = torch.randn(4, 6, 32)
+
+    def step(run: Any) -> list[torch.Tensor]:
+        layer.zero_grad()
+        torch.manual_seed(1)
+        y = run(x)
+        y.square().mean().backward()
+        return [y.detach(), *(p.grad for p in layer.parameters() if p.grad is not None)]
+
+    torch.testing.assert_close(step(torch.compile(layer, backend="deepseek")), step(layer))
+
+
+def test_two_runs_are_equal_bit_by_bit() -> None:
+    command = [sys.executable, "-c", RUN]
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    results = {
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        for _ in range(2)
+    }
+    assert len(results) == 1
