@@ -33,7 +33,7 @@ class AttentionLowering {
         rows_(c_.m.back()),
         length_(c_.n[0]),
         batch_(numel(leading(scores_.domain))),
-        b_(block_for(rows_, rows_, length_, c_.k[0], batch_, tile, target)),
+        b_(block_for(rows_, rows_, length_, c_.k[0], batch_, tile, target, 1)),
         width_(value_columns(tile)) {
     if (!(b_.tiles.int_value() == 1)) return;
     Assembly a(g_);
@@ -62,7 +62,7 @@ class AttentionLowering {
  private:
   // As many as stay in registers beside as many rows as the scores' tiles have.
   std::int64_t value_columns(const TileShape& tile) const {
-    const Blocking own = block_for(rows_, rows_, d_.n[0], length_, batch_, tile, target_);
+    const Blocking own = block_for(rows_, rows_, d_.n[0], length_, batch_, tile, target_, 1);
     return own.mr < b_.mr ? std::min(own.nr, tile.n) : own.nr;
   }
 

@@ -59,7 +59,7 @@ class CascadeLowering {
     row_stride_ = ceil_of(d.channels, kRowPadding) * kRowPadding + kRowPadding;
     const auto product = [&](const Group& part, std::int64_t width) {
       const Contraction c = contraction_of(*part.anchor);
-      return Product{&part, c, block_for(width, width, c.n[0], c.k.back(), 1, tile, context.target)};
+      return Product{&part, c, block_for(width, width, c.n[0], c.k.back(), 1, tile, context.target, 1)};
     };
     for (const Group& part : g_.parts) {
       if (part.kind == GroupKind::Map)

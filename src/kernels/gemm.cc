@@ -22,8 +22,8 @@ using namespace loops;
 
 namespace {
 
-// Elements: rows this far apart (or multiples) share cache sets.
-constexpr std::int64_t kAliasingStride = 1024;
+// Elements: rows this far apart (or multiples) share sets of the first cache, whose ways are as large.
+constexpr std::int64_t kAliasingStride = 1024, kWayBytes = 4 << 10;
 // What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
@@ -52,8 +52,10 @@ class GemmLowering {
         target_(context.target),
         stored_(narrow_ ? narrow_->stored : tile.right),
         windows_(windows ? find_windows() : std::nullopt),
-        run_(windows_ ? Dim(windows_->run) : m_),
-        b_(block_for(m_, run_, n_, k_, batch_, tile, context.target)) {}
+        run_(windows_ ? Dim(windows_->run) : m_) {
+    keep_rows_in_cache();
+    b_ = block_for(m_, run_, n_, k_, batch_, tile_, context.target, context.threads);
+  }
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -181,14 +183,21 @@ class GemmLowering {
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
     const std::int64_t stride = *by_row->int_value();
-    if (aliases(stride)) return std::nullopt;
+    if (matrix_unit() && aliases(stride)) return std::nullopt;
     const Var from[] = {row.var, depth.var};
     const Expr to[] = {0, 0};
     return Plain{x->buffer, substitute(x->args[0], from, to), stride};
   }
 
-  bool aliases(std::int64_t stride) const {
-    return !masks_rows() && tile_.m > 8 && stride % kAliasingStride == 0;
+  bool aliases(std::int64_t stride) const { return !masks_rows() && stride % kAliasingStride == 0; }
+
+  // Rows that lie where they alias: as many to a tile as the first cache has ways, less one for the right operand.
+  void keep_rows_in_cache() {
+    if (gpu_ || matrix_unit()) return;
+    Assembly a(g_);
+    const auto p = windows_ ? std::nullopt : plain(a.scope(), 0);
+    if (windows_ ? aliases(windows_->row_step) : p && aliases(p->stride))
+      tile_.m = std::min(tile_.m, std::max<std::int64_t>(target_.l1_bytes / kWayBytes - 1, 1));
   }
 
   std::optional<Windows> find_windows() const {
@@ -196,7 +205,7 @@ class GemmLowering {
     Assembly a(g_);
     if (plain(a.scope(), 0)) return std::nullopt;
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
-    if (!w || aliases(w->row_step)) return std::nullopt;
+    if (!w || (matrix_unit() && aliases(w->row_step))) return std::nullopt;
     const bool whole_steps = w->depth.back().stride == 1 && w->depth.back().extent % tile_.k == 0;
     return tile_.k == 1 || whole_steps ? w : std::nullopt;
   }
@@ -596,13 +605,13 @@ class GemmLowering {
                           block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
                    : loop(panel, LoopKind::Serial,
                           block({panel_let, loop(t, kind, block({row_let, std::move(one)}))})));
-    const std::vector<Axis> grid = {batch, group, rows};
+    const std::vector<Axis> grid = b_.rows_first ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
   }
 
   const Group& g_;
-  const TileShape& tile_;
+  TileShape tile_;
   bool gpu_;
   std::optional<NarrowRight> narrow_;
   Contraction c_;

@@ -11,7 +11,10 @@ using namespace loops;
 namespace {
 
 constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
-constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
+constexpr std::int64_t kTasksPerThread = 4;  // enough for threads to share evenly
+constexpr std::int64_t kLeastTasks = 8;
+// Rows that multiply an element of the weights for longer than it takes to come from memory.
+constexpr std::int64_t kRowsThatHideWeights = 64;
 // Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
 constexpr std::int64_t kSumsInFlight = 8;
 
@@ -30,27 +33,36 @@ struct TileSize {
 };
 
 // Fewer rows of one vector more read fewer operands for as many multiplies, and may leave less over.
-TileSize tile_size(const Dim& run, const Dim& n, const TileShape& tile, std::int64_t lanes) {
+TileSize tile_size(const Dim& run, const Dim& n, const TileShape& tile, std::int64_t lanes,
+                   std::int64_t shares) {
   if (!tile.any_rows) return {tile.m, tile_columns(tile.m, tile, lanes)};
-  const std::int64_t rows = tile_rows(run, tile.m);
+  const std::int64_t rows = tile_rows(run, tile.m, 2, shares);
   const TileSize usual{rows, tile_columns(rows, tile, lanes)};
   const std::int64_t wider = tile.n + lanes, most = (tile.m + 1) * tile.n / wider - 1;
   const bool in_vectors = tile.k == tile.group;
   if (!in_vectors || usual.nr != tile.n || most < 1 || !run.is_static() || !n.is_static()) return usual;
-  const TileSize other{tile_rows(run, most, wider / lanes), wider};
+  const TileSize other{tile_rows(run, most, wider / lanes, shares), wider};
   const auto cost = [&](const TileSize& s) {
-    return tile_cost(run.value(), s.mr, s.nr / lanes) * static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
+    return tile_cost(run.value(), s.mr, s.nr / lanes, shares) * static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
   };
   return cost(other) < cost(usual) ? other : usual;
+}
+
+// Among how many threads the rows are divided where the right operand is the larger one.
+std::int64_t row_shares(const Dim& m, const Dim& n, const Dim& batch, int threads) {
+  if (!m.is_static() || !n.is_static() || !batch.is_static() || n.value() < m.value()) return 1;
+  const std::int64_t most = ceil_of(threads, std::max<std::int64_t>(batch.value(), 1));
+  return std::clamp<std::int64_t>(m.value() / kRowsThatHideWeights, 1, most);
 }
 
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target) {
+                   const TileShape& tile, const TargetInfo& target, int threads) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
-  const TileSize size = tile_size(run, n, tile, lanes);
+  const std::int64_t shares = row_shares(m, n, batch, threads);
+  const TileSize size = tile_size(run, n, tile, lanes, run == m ? shares : 1);
   b.mr = size.mr;
   b.nr = size.nr;
   if (tile.any_rows && n.is_static())
@@ -68,13 +80,14 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
     const std::int64_t tiles = at_least_one(*b.tiles.int_value());
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
-    if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once
-      groups = std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches), 1, panels);
-      per_block = std::min(per_block, tiles);
+    const std::int64_t wanted = std::max(kLeastTasks, kTasksPerThread * threads);
+    if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once, or once in each thread
+      b.rows_first = shares > 1;
+      per_block = std::min(per_block, ceil_of(tiles, shares));
+      groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * shares), 1, panels);
     } else {
-      per_block = std::min(per_block, std::max<std::int64_t>(1, tiles * batches / kWantedTasks));
-      groups =
-          std::clamp<std::int64_t>(ceil_of(kWantedTasks, batches * ceil_of(tiles, per_block)), 1, panels);
+      per_block = std::min(per_block, std::max<std::int64_t>(1, tiles * batches / wanted));
+      groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * ceil_of(tiles, per_block)), 1, panels);
     }
     per_block = ceil_of(tiles, ceil_of(tiles, per_block));
   }

@@ -15,10 +15,13 @@ struct Blocking {
   Expr tiles_per_block;  // rows of tiles per task
   Expr row_blocks;
   Expr panels, panels_per_group, panel_groups;
+  // Tasks go by blocks of rows, so that a thread keeps to its own: it finds in its cache what it wrote a step before,
+  // which costs more to fetch from another thread's than weights, asked for in time, from memory.
+  bool rows_first = false;
 };
 
 // `run`: rows that tiles do not cross, all m or what divides them.
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target);
+                   const TileShape& tile, const TargetInfo& target, int threads);
 
 }  // namespace deepseek::kernels

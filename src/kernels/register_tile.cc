@@ -22,8 +22,8 @@ const TileShape* register_tile(const TargetInfo& target) {
   return it == target.tiles.end() ? nullptr : &*it;
 }
 
-double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors) {
-  return static_cast<double>(ceil_of(rows, r)) *
+double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors, std::int64_t shares) {
+  return static_cast<double>(ceil_of(ceil_of(rows, r), shares) * shares) *
          (static_cast<double>(r) + kStepOverhead / static_cast<double>(vectors));
 }
 
@@ -32,12 +32,12 @@ double cost_of(double multiplies, double weights, const TargetInfo& target) {
   return std::max(multiplies, streaming) + std::min(multiplies, streaming) / 4;
 }
 
-std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors) {
+std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors, std::int64_t shares) {
   if (!m.is_static()) return most;
   const std::int64_t rows = std::max<std::int64_t>(m.value(), 1);
   std::int64_t best = std::min(rows, most);
   for (std::int64_t r = best; --r > 0;)
-    if (tile_cost(rows, r, vectors) < tile_cost(rows, best, vectors)) best = r;
+    if (tile_cost(rows, r, vectors, shares) < tile_cost(rows, best, vectors, shares)) best = r;
   return best;
 }
 

@@ -17,11 +17,12 @@ inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops:
 const TileShape* register_tile(const TargetInfo& target);
 
 // Rows per tile for m rows in all and at most `most` per tile, so that few tiles do few rows twice. A row of a tile has so
-// many vectors.
-std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors = 2);
+// many vectors; so many threads share the rows.
+std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors = 2, std::int64_t shares = 1);
 
-// What `rows` rows in tiles of r rows cost, in rows: what is done twice and the overhead of a tile count.
-double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors = 2);
+// What `rows` rows in tiles of r rows cost, in rows: what is done twice and the overhead of a tile count, and waiting for
+// whoever has a tile more.
+double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors = 2, std::int64_t shares = 1);
 // What so many multiply-adds of full tiles cost, in multiply-adds, beside streaming so many elements of weights, which
 // nobody has in cache when a whole model runs: the smaller part hides for the most part behind the larger.
 double cost_of(double multiplies, double weights, const TargetInfo& target);
