@@ -605,7 +605,8 @@ class GemmLowering {
                           block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
                    : loop(panel, LoopKind::Serial,
                           block({panel_let, loop(t, kind, block({row_let, std::move(one)}))})));
-    const std::vector<Axis> grid = b_.rows_first ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
+    const std::vector<Axis> grid =
+        b_.rows_first ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
   }

@@ -10,11 +10,13 @@ using namespace loops;
 
 namespace {
 
-constexpr std::int64_t kGpuThreads = 32;  // rows of tiles per block of threads
+constexpr std::int64_t kGpuThreads = 32;     // rows of tiles per block of threads
 constexpr std::int64_t kTasksPerThread = 4;  // enough for threads to share evenly
 constexpr std::int64_t kLeastTasks = 8;
 // Rows that multiply an element of the weights for longer than it takes to come from memory.
 constexpr std::int64_t kRowsThatHideWeights = 64;
+// A row that lies in another thread's cache costs as much to fetch as so many columns of weights from memory.
+constexpr std::int64_t kColumnsPerFarRow = 6;
 // Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
 constexpr std::int64_t kSumsInFlight = 8;
 
@@ -43,14 +45,18 @@ TileSize tile_size(const Dim& run, const Dim& n, const TileShape& tile, std::int
   if (!in_vectors || usual.nr != tile.n || most < 1 || !run.is_static() || !n.is_static()) return usual;
   const TileSize other{tile_rows(run, most, wider / lanes, shares), wider};
   const auto cost = [&](const TileSize& s) {
-    return tile_cost(run.value(), s.mr, s.nr / lanes, shares) * static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
+    return tile_cost(run.value(), s.mr, s.nr / lanes, shares) *
+           static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
   };
   return cost(other) < cost(usual) ? other : usual;
 }
 
-// Among how many threads the rows are divided where the right operand is the larger one.
+// Among how many threads the rows are divided where the right operand is the larger one: each reads all of that, but
+// finds its own rows.
 std::int64_t row_shares(const Dim& m, const Dim& n, const Dim& batch, int threads) {
-  if (!m.is_static() || !n.is_static() || !batch.is_static() || n.value() < m.value()) return 1;
+  if (!m.is_static() || !n.is_static() || !batch.is_static() || n.value() < m.value() ||
+      n.value() > kColumnsPerFarRow * m.value())
+    return 1;
   const std::int64_t most = ceil_of(threads, std::max<std::int64_t>(batch.value(), 1));
   return std::clamp<std::int64_t>(m.value() / kRowsThatHideWeights, 1, most);
 }
@@ -81,7 +87,8 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     const std::int64_t wanted = std::max(kLeastTasks, kTasksPerThread * threads);
-    if (n.value() >= m.value()) {  // the right operand is the larger one: stream it once, or once in each thread
+    if (n.value() >=
+        m.value()) {  // the right operand is the larger one: stream it once, or once in each thread
       b.rows_first = shares > 1;
       per_block = std::min(per_block, ceil_of(tiles, shares));
       groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * shares), 1, panels);
