@@ -52,10 +52,8 @@ class GemmLowering {
         target_(context.target),
         stored_(narrow_ ? narrow_->stored : tile.right),
         windows_(windows ? find_windows() : std::nullopt),
-        run_(windows_ ? Dim(windows_->run) : m_) {
-    keep_rows_in_cache();
-    b_ = block_for(m_, run_, n_, k_, batch_, tile_, context.target, context.threads);
-  }
+        run_(windows_ ? Dim(windows_->run) : m_),
+        b_(block_for(m_, run_, n_, k_, batch_, tile, context.target, context.threads)) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -183,21 +181,19 @@ class GemmLowering {
     const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
     if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
     const std::int64_t stride = *by_row->int_value();
-    if (matrix_unit() && aliases(stride)) return std::nullopt;
+    if (aliases(stride, m_)) return std::nullopt;
     const Var from[] = {row.var, depth.var};
     const Expr to[] = {0, 0};
     return Plain{x->buffer, substitute(x->args[0], from, to), stride};
   }
 
-  bool aliases(std::int64_t stride) const { return !masks_rows() && stride % kAliasingStride == 0; }
-
-  // Rows that lie where they alias: as many to a tile as the first cache has ways, less one for the right operand.
-  void keep_rows_in_cache() {
-    if (gpu_ || matrix_unit()) return;
-    Assembly a(g_);
-    const auto p = windows_ ? std::nullopt : plain(a.scope(), 0);
-    if (windows_ ? aliases(windows_->row_step) : p && aliases(p->stride))
-      tile_.m = std::min(tile_.m, std::max<std::int64_t>(target_.l1_bytes / kWayBytes - 1, 1));
+  // Whether rows of a tile push each other out of the first cache. A few more than it has ways do not: it evicts at random
+  // enough.
+  bool aliases(std::int64_t stride, const Dim& run) const {
+    constexpr std::int64_t kMoreThanWays = 2;
+    const std::int64_t rows = run.is_static() ? std::min(tile_.m, run.value()) : tile_.m;
+    return !masks_rows() && stride % kAliasingStride == 0 &&
+           rows > target_.l1_bytes / kWayBytes + kMoreThanWays;
   }
 
   std::optional<Windows> find_windows() const {
@@ -205,7 +201,7 @@ class GemmLowering {
     Assembly a(g_);
     if (plain(a.scope(), 0)) return std::nullopt;
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
-    if (!w || (matrix_unit() && aliases(w->row_step))) return std::nullopt;
+    if (!w || aliases(w->row_step, w->run)) return std::nullopt;
     const bool whole_steps = w->depth.back().stride == 1 && w->depth.back().extent % tile_.k == 0;
     return tile_.k == 1 || whole_steps ? w : std::nullopt;
   }
@@ -612,7 +608,7 @@ class GemmLowering {
   }
 
   const Group& g_;
-  TileShape tile_;
+  const TileShape& tile_;
   bool gpu_;
   std::optional<NarrowRight> narrow_;
   Contraction c_;
