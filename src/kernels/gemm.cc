@@ -211,6 +211,7 @@ class GemmLowering {
     Expr base, stride;
     bool from_any_row = false;         // of the left one: a tile may begin at any row
     std::vector<Windows::Step> depth;  // of the left one: not empty where columns step otherwise
+    Expr next = {};  // of the left one, where it is asked for early: base of the next tile's
   };
 
   // Where a tile may begin at any row, a run's last one ends with it, overlapping the one before: no row is masked.
@@ -381,6 +382,20 @@ class GemmLowering {
                               stmt(TileMma{t.c, one, sums})}))});
   }
 
+  // What no cache holds is asked for a tile before it is read.
+  bool asks_early(const Operand& left) const {
+    const auto elements = left.buffer->extent.int_value();
+    return prefetches() && !matrix_unit() && has_room() && left.from_any_row && elements &&
+           *elements * bits(tile_.operands) / 8 > target_.l2_bytes;
+  }
+
+  // A line of the next tile's rows for each step, row by row: `inner` steps lead to `column` without a jump.
+  Stmt prefetch_left(const Operand& left, const Expr& column, const Expr& inner) const {
+    const std::int64_t line = kLineBytes * 8 / bits(tile_.operands);
+    const Expr row = mod(inner, line);
+    return stmt(Prefetch{left.buffer, left.next + row * left.stride + column - row});
+  }
+
   // c += left * right, the whole depth of both.
   Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
                 const Expr& tile_index, const Epilogue& e, bool rows_first) {
@@ -408,6 +423,7 @@ class GemmLowering {
       if (right.buffer->space == Space::Global)
         body.push_back(prefetch_next(right, step, rows_of_step, tile_index));
       prefetch_lines(e, step, rows_first, before, body);
+      if (left.next.get() != nullptr) body.push_back(prefetch_left(left, column, var(steps.back().var)));
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
                              tile_.k, left_rows, depth, before, body, waits);
@@ -567,26 +583,33 @@ class GemmLowering {
     const Expr block_row = var(rows.var) * (b_.tiles_per_block * b_.mr);
     const Var first_row = make_var("first_row"), panel_index = make_var("panel_index");
     std::vector<Stmt> task;
-    const Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
+    Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
     const Operand right{a.temp(0, packed, Access::Read),
                         (var(batch.var) * b_.panels + var(panel_index)) * expr_of(padded_) * b_.nr,
                         b_.nr,
                         false,
                         {}};
+    const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
+    Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
+    if (asks_early(left)) {
+      const Var next_row = make_var("next_row");
+      const Var from[] = {first_row};
+      const Expr to[] = {var(next_row)};
+      left.next = substitute(left.base, from, to);
+      row_let = block({row_let, stmt(Let{next_row, first_row_of(tile_index + 1, overlaps(left))})});
+    }
     const Expr column = var(panel_index) * b_.nr, among_all = var(batch.var) * b_.panels + var(panel_index);
     const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
     const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
     const Buffer wide = make_buffer("wide", tile_.right, Space::Shared, expr_of(padded_) * b_.nr);
     Stmt one = tile(a, left, widens ? Operand{wide, 0, b_.nr, false, {}} : right, among_all, var(first_row),
                     column, var(t.var), e, rows_first);
-    const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
     const auto if_there_is_one = [&](Stmt s) {
       return b_.panel_groups.int_value() == 1 ? s
                                               : stmt(If{var(panel_index) < b_.panels, std::move(s), nullptr});
     };
     one = if_there_is_one(std::move(one));
-    const Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
     Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
     if (widens) {
       task.push_back(stmt(Alloc{wide}));
