@@ -26,8 +26,8 @@ namespace {
 
 constexpr std::int64_t kRowPadding = 16;  // keeps rows of transformed inputs off the same cache sets
 constexpr std::int64_t kMinChannels = 16;
-constexpr std::int64_t kWantedTasks = 8;  // enough for a few threads to share evenly
-constexpr std::int64_t kManyTiles = 64;   // of a batch whose size is not known
+constexpr std::int64_t kRowsThatHideFilters = 24;  // are multiplied for about as long as reading those takes
+constexpr std::int64_t kManyTiles = 64;            // of a batch whose size is not known
 constexpr std::int64_t kTaps = 9;
 constexpr std::int64_t kLine = kLineBytes / 4;  // floats
 // Bytes of transformed filters: fewer are not worth transforming in each run.
@@ -107,7 +107,7 @@ double rounding(const ConvShape& s, std::int64_t m) {
 class WinogradLowering {
  public:
   WinogradLowering(const Group& group, const TileShape& tile, ConvShape shape, std::int64_t patch,
-                   bool at_use, const TargetInfo& target)
+                   bool at_use, const TargetInfo& target, int threads)
       : g_(group),
         tile_(tile),
         c_(contraction_of(*group.anchor)),
@@ -121,11 +121,11 @@ class WinogradLowering {
     points_ = t_.points() * t_.points();
     const std::int64_t held = at_use ? held_rows(patches_, patch, tile, lanes) : 0;
     in_registers_ = held > 0;
-    mr_ = in_registers_ ? held : tile_rows(patches_, tile.m);
+    mr_ = in_registers_ ? held : tile_rows(patches_, tile.m, 2, at_use ? 1 : threads);
     nr_ = in_registers_ ? lanes : std::min(tile.n, ceil_of(s_.filters, lanes) * lanes);
     panels_ = ceil_of(s_.filters, nr_);
     stride_ = s_.channels + kRowPadding;
-    block_for(target.l2_bytes);
+    block_for(target.l2_bytes, threads);
   }
 
   Lowered run() {
@@ -142,16 +142,18 @@ class WinogradLowering {
 
  private:
   // A block's products share the second cache with a panel of filters, and with the block's transformed inputs where
-  // tasks take all panels (those that transform filters take one, so that more patches share them).
-  void block_for(std::int64_t l2_bytes) {
+  // tasks take all panels: where each thread has patches enough to hide that it reads all filters (those that transform
+  // filters take one panel, so that more patches share them).
+  void block_for(std::int64_t l2_bytes, int threads) {
     const std::int64_t tile_bytes = mr_ * points_ * 4;
     const std::int64_t tiles = patches_.is_static() ? ceil_of(patches_.value(), mr_) : kManyTiles;
+    const std::int64_t share = std::max<std::int64_t>(1, ceil_of(tiles, threads));
     const std::int64_t with_inputs = l2_bytes * 3 / 4 / (tile_bytes * (stride_ + nr_));
-    all_panels_ = !at_use_ && with_inputs >= 2 && tiles >= kWantedTasks * with_inputs;
-    tiles_per_block_ =
+    all_panels_ = !at_use_ && std::min(share, with_inputs) * mr_ >= kRowsThatHideFilters;
+    const std::int64_t most_tiles =
         all_panels_ ? with_inputs : std::max<std::int64_t>(1, l2_bytes / 4 / (tile_bytes * nr_));
-    if (patches_.is_static())
-      tiles_per_block_ = ceil_of(tiles, std::max<std::int64_t>(1, ceil_of(tiles, tiles_per_block_)));
+    const std::int64_t among = all_panels_ ? share : std::max<std::int64_t>(1, tiles);
+    tiles_per_block_ = ceil_of(among, ceil_of(among, most_tiles));
     const std::int64_t most = std::max<std::int64_t>(1, l2_bytes / 4 / (points_ * nr_ * 4));
     slices_ = at_use_ && !in_registers_ ? ceil_of(s_.channels, most) : 1;
     slice_ = ceil_of(s_.channels, slices_);
@@ -327,7 +329,7 @@ class WinogradLowering {
   Stmt prefetch(const Filters& filters, const Expr& point, const Expr& k, const Expr& tile) const {
     if (!at_use_)
       return prefetch_panel(filters.buffer, filters.first + (point + 1) * point_stride_, s_.channels, nr_, k,
-                            tile);
+                            tile, tiles_per_block_);
     return stmt(Prefetch{filters.memory, filters.next + k * (kTaps * nr_) +
                                              mod(tile * points_ + point, filters.lines) * kLine});
   }
@@ -492,7 +494,8 @@ template <int Outputs, bool AtUse>
 std::optional<Lowered> lower_winograd(const Group& group, const LoweringContext& context) {
   const auto t = taken(group, context, Outputs, AtUse);
   if (!t) return std::nullopt;
-  Lowered lowered = WinogradLowering(group, *t->tile, t->shape, Outputs, AtUse, context.target).run();
+  Lowered lowered =
+      WinogradLowering(group, *t->tile, t->shape, Outputs, AtUse, context.target, context.threads).run();
   lowered.way += precision_note(context.precision, DType::F32);
   return lowered;
 }
