@@ -148,7 +148,7 @@ class WinogradLowering {
     const std::int64_t tile_bytes = mr_ * points_ * 4;
     const std::int64_t tiles = patches_.is_static() ? ceil_of(patches_.value(), mr_) : kManyTiles;
     const std::int64_t share = std::max<std::int64_t>(1, ceil_of(tiles, threads));
-    const std::int64_t with_inputs = l2_bytes * 3 / 4 / (tile_bytes * (stride_ + nr_));
+    const std::int64_t with_inputs = l2_bytes / 2 / (tile_bytes * (stride_ + nr_));
     all_panels_ = !at_use_ && std::min(share, with_inputs) * mr_ >= kRowsThatHideFilters;
     const std::int64_t most_tiles =
         all_panels_ ? with_inputs : std::max<std::int64_t>(1, l2_bytes / 4 / (tile_bytes * nr_));
