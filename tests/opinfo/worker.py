@@ -30,6 +30,8 @@ from torch.testing._internal import common_methods_invocations as op_database
 from torch.utils import _pytree as pytree
 
 op_db = op_database.op_db
+# Without it Dynamo keeps ops whose results are as long as the data say (unique, nonzero) to itself.
+torch._dynamo.config.capture_dynamic_output_shape_ops = True
 # Some ops of the database set the seed inside the function that is compiled, which Dynamo cannot trace; here
 # the seed is set before each call.
 op_database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)

@@ -72,3 +72,52 @@ def test_bessel_functions_of_float64_are_those_of_their_integral() -> None:
         seconds.append(second)
     wronskian = firsts[1] * seconds[0] - firsts[0] * seconds[1]
     torch.testing.assert_close(wronskian, 2 / (torch.pi * x), rtol=1e-13, atol=0.0)
+
+
+def ends(*values: float) -> Tensor:
+    return torch.tensor([*values, float("inf"), -float("inf"), float("nan")], dtype=torch.float64)
+
+
+def test_quantiles() -> None:
+    p = torch.cat([torch.linspace(0, 1, 501).double(), torch.logspace(-300, -1, 300).double()])
+    p = torch.cat([p, ends(-0.1, 1.1, 0.5)])
+    check(torch.special.ndtri, p, rtol=1e-12, atol=1e-15)
+    check(torch.erfinv, torch.cat([p, -p]), rtol=1e-13, atol=0.0)
+
+
+def test_scaled_error_function() -> None:
+    x = torch.cat([torch.linspace(-30, 60, 2001).double(), ends(1e10, 10.0)])
+    check(torch.special.erfcx, x, rtol=1e-13, atol=0.0)
+    check(torch.special.log_ndtr, x, rtol=1e-12, atol=1e-15)
+
+
+def test_hurwitz_zeta() -> None:
+    order = torch.tensor([-1, 0, 0.5, 1, 1.0001, 1.5, 2, 3, 4, 7.5, 30], dtype=torch.float64).unsqueeze(1)
+    q = torch.cat([torch.linspace(-20, 20, 321).double(), torch.tensor([1e-8, 1e8]).double()])
+    check(torch.special.zeta, order, q, rtol=1e-8, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_common_divisors_and_multiples(dtype: torch.dtype) -> None:
+    x = torch.arange(0, 100).to(dtype) if dtype is torch.uint8 else torch.arange(-50, 50).to(dtype)
+    check(torch.gcd, x.unsqueeze(1), x, rtol=0, atol=0)
+    check(torch.lcm, (x // 8).unsqueeze(1), x, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_neighbours(dtype: torch.dtype) -> None:
+    tiny, inf = torch.finfo(dtype).smallest_normal, float("inf")
+    x = torch.tensor([0.0, -0.0, 1.0, -1.0, tiny, -tiny, 1e30, inf, -inf, float("nan")], dtype=dtype)
+    check(torch.nextafter, x.unsqueeze(1), x, rtol=0, atol=0)
+
+
+def test_places_that_are_drawn() -> None:
+    pool = torch.nn.functional.fractional_max_pool2d
+    x, samples = torch.rand(2, 3, 9, 8), torch.rand(2, 3, 2)
+
+    def function(x: Tensor, samples: Tensor) -> Tensor:
+        return torch.cat(
+            [y.flatten() for y in pool(x, (2, 3), (4, 5), _random_samples=samples, return_indices=True)]
+        )
+
+    check(function, x, samples, rtol=0, atol=0)

@@ -165,6 +165,39 @@ class Builder:
         return self.transpose(x, perm)
 
 
+def loop(
+    b: Builder,
+    state: dict[str, Value],
+    fixed: dict[str, Value],
+    condition: Callable[[Builder, dict[str, Value]], Value],
+    body: Callable[[Builder, dict[str, Value]], dict[str, Value]],
+) -> dict[str, Value]:
+    """The state after `body`, which gives it anew, has run while `condition` holds for any element.
+
+    Both get a builder of their own and all values, those in `fixed` as they are.
+    """
+    given = state | fixed
+
+    def part() -> tuple[Builder, dict[str, Value]]:
+        inner = Builder()
+        return inner, {
+            name: inner.graph.placeholder(name, shape=list(value.shape), dtype=value.dtype)
+            for name, value in given.items()
+        }
+
+    test, values = part()
+    holds = test.cast(condition(test, values), "int64")
+    axes = list(range(len(holds.shape)))
+    count = test.op("sum", holds, axes=axes, keepdims=False) if axes else holds
+    test.graph.output("holds", test.op("greater", count, test.constant(0, "int64")))
+    step, values = part()
+    following = body(step, values)
+    for name in state:
+        step.graph.output(name, following[name])
+    last = b.ops("while", *given.values(), condition=test.graph, body=step.graph, carried=len(state))
+    return dict(zip(state, last, strict=True))
+
+
 def map_argument(value: Any, env: dict[fx.Node, Result]) -> Any:
     """An FX argument with nodes replaced by their Values and sizes by dims."""
     if isinstance(value, fx.Node):

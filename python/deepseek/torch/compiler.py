@@ -28,6 +28,7 @@ from deepseek.torch.partition import (
     Step,
     clean,
     is_draw,
+    is_front,
     mark_refused,
     op_of,
     refuse,
@@ -85,7 +86,7 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
             record.draws[str(op_of(node))] += 1
         elif op_of(node) in VALUE_CHECKS:
             record.checks[str(op_of(node))] += 1
-        elif node.target is not operator.getitem:
+        elif node.target is not operator.getitem and not is_front(node):
             record.add_eager(str(op_of(node)), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))

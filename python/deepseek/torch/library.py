@@ -17,7 +17,9 @@ from torch._decomp import core_aten_decompositions
 from deepseek.torch import (  # noqa: F401 - they register
     bags,
     bessel,
+    counted,
     distances,
+    fractional,
     grids,
     histograms,
     losses,

@@ -103,6 +103,15 @@ def _inverse(x: Tensor, *, check_errors: bool = False) -> Any:
     return _lu_solve(factors, pivots, unit), info
 
 
+@decomposition(aten.cholesky.default)
+def _cholesky(x: Tensor, upper: bool = False) -> Any:
+    if x.is_complex():
+        return NotImplemented
+    factor, info = aten.linalg_cholesky_ex.default(x, upper=upper)
+    aten._linalg_check_errors.default(info, "cholesky", is_matrix=x.dim() == 2)
+    return factor
+
+
 @decomposition(aten.cholesky_solve.default)
 def _cholesky_solve(right: Tensor, factor: Tensor, upper: bool = False) -> Any:
     if factor.is_complex():

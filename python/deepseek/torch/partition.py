@@ -18,6 +18,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.builder import rule_of
+from deepseek.torch.counted import LENGTH
 from deepseek.torch.shapes import DTYPE_NAMES
 
 aten = torch.ops.aten
@@ -97,7 +98,7 @@ def clean(graph: fx.Graph) -> None:
             graph.erase_node(node)
         if node.target in DRAWS_LIKE:
             node.args = (None, *node.args[1:])
-    graph.eliminate_dead_code()
+    graph.eliminate_dead_code(has_effect)
 
 
 def is_draw(node: fx.Node) -> bool:
@@ -112,6 +113,17 @@ def is_draw(node: fx.Node) -> bool:
 def op_of(node: fx.Node) -> Any:
     """The node's op, also where PyTorch wraps it to order its effects."""
     return node.args[1] if node.target is torch.ops.higher_order.with_effects else node.target
+
+
+def is_front(node: fx.Node) -> bool:
+    """Whether the node reads the length of a result, or is a view of so much of one: see counted.py."""
+    lengths = [source for source in node.all_input_nodes if source.target is LENGTH]
+    return node.target is LENGTH or (node.target is aten.slice.Tensor and bool(lengths))
+
+
+def has_effect(node: fx.Node) -> bool:
+    """Whether the node does more than give a value."""
+    return node.is_impure() or op_of(node) in VALUE_CHECKS
 
 
 def is_size(node: fx.Node) -> bool:
@@ -170,7 +182,7 @@ def split(graph: fx.Graph, refused: dict[fx.Node, str]) -> list[Step]:
     roots = [n for n in output.all_input_nodes if n not in tail] + [
         n for view in tail for n in view.all_input_nodes
     ]
-    effects = [node for node in graph.nodes if node.op == "call_function" and node.is_impure()]
+    effects = [node for node in graph.nodes if node.op == "call_function" and has_effect(node)]
     needed = _needed(graph, [root for root in roots + effects if root not in tail])
     levels: dict[fx.Node, int] = {}
     compiled: dict[int, list[fx.Node]] = {}

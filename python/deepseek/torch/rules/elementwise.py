@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from deepseek import Value
-from deepseek.torch.builder import Builder, Operand, Scalar, rule
+from deepseek.torch.builder import Builder, Operand, Scalar, loop, rule
 from deepseek.torch.shapes import INTEGER_NAMES, Unsupported
 
 aten = torch.ops.aten
@@ -117,7 +117,10 @@ def _binary(name: str) -> Callable[..., Value]:
 
 def _comparison(name: str) -> Callable[..., Value]:
     def translate(b: Builder, x: Operand, y: Operand) -> Value:
-        return b.op(name, *b.promoted(x, y))
+        x, y = b.promoted(x, y)
+        if x.dtype == "bool" and name not in ("equal", "not_equal"):
+            x, y = b.cast(x, "uint8"), b.cast(y, "uint8")
+        return b.op(name, x, y)
 
     return translate
 
@@ -293,11 +296,51 @@ def fmax(b: Builder, x: Value, y: Value) -> Value:
     return b.op("select", b.op("is_nan", x), b.broadcast(y, b.shape()), either)
 
 
+def _absolute(b: Builder, x: Value) -> Value:
+    return b.broadcast(x if x.dtype == "uint8" else b.op("abs", x), b.shape())
+
+
+@rule(aten.gcd.default)
+def gcd(b: Builder, x: Value, y: Value) -> Value:
+    """Euclid's algorithm."""
+
+    def goes_on(b: Builder, v: dict[str, Value]) -> Value:
+        return b.op("not_equal", v["rest"], b.constant(0, v["rest"].dtype))
+
+    def step(b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+        more, rest = goes_on(b, v), v["rest"]
+        divisor = b.op("select", more, rest, b.constant(1, rest.dtype))
+        following = b.op("select", more, b.op("rem", v["whole"], divisor), rest)
+        return {"whole": b.op("select", more, rest, v["whole"]), "rest": following}
+
+    x, y = (_absolute(b, b.cast(value, b.dtype())) for value in (x, y))
+    return loop(b, {"whole": x, "rest": y}, {}, goes_on, step)["whole"]
+
+
+# Of the same width.
+_BITS = {"float16": "int16", "bfloat16": "int16", "float32": "int32", "float64": "int64"}
+
+
+@rule(aten.nextafter.default)
+def nextafter(b: Builder, x: Value, y: Value) -> Value:
+    dtype = b.dtype()
+    x, y = (b.broadcast(b.cast(value, dtype), b.shape()) for value in (x, y))
+    bits, zero = b.op("bitcast", x, dtype=_BITS[dtype]), b.constant(0, dtype)
+    one = b.constant(1, _BITS[dtype])
+    outward = b.op("equal", b.op("greater", y, x), b.op("greater", x, zero))
+    moved = b.op("select", outward, b.op("add", bits, one), b.op("sub", bits, one))
+    smallest = b.op("bitcast", one, dtype=dtype)
+    from_zero = b.op("select", b.op("greater", y, zero), smallest, b.op("neg", smallest))
+    moved = b.op("select", b.op("equal", x, zero), from_zero, b.op("bitcast", moved, dtype=dtype))
+    moved = b.op("select", b.op("equal", x, y), y, moved)
+    moved = b.op("select", b.op("is_nan", y), y, moved)
+    return b.op("select", b.op("is_nan", x), x, moved)
+
+
 def is_negative(b: Builder, x: Value) -> Value:
     """Whether the sign bit is set, that of -0 and NaN included."""
-    integers = {"float16": "int16", "bfloat16": "int16", "float32": "int32", "float64": "int64"}
-    if x.dtype in integers:
-        x = b.op("bitcast", x, dtype=integers[x.dtype])
+    if x.dtype in _BITS:
+        x = b.op("bitcast", x, dtype=_BITS[x.dtype])
     return b.op("less", x, b.constant(0, x.dtype))
 
 

@@ -6,13 +6,14 @@ runs until the highest degree is reached. A negative degree gives 0, as in ATen.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from deepseek import Graph, Value
-from deepseek.torch.builder import Builder, Operand, rule
+from deepseek import Value
+from deepseek.torch.builder import Builder, Operand, loop, rule
 
 aten = torch.ops.aten
 
@@ -54,50 +55,32 @@ FAMILIES = {
 }
 
 
-class _Loop:
-    """Hand-written arithmetic on one of the loop's graphs, whose inputs are the state and what stays."""
-
-    def __init__(self, types: dict[str, Value]) -> None:
-        self.b = Builder()
-        self.inputs = {
-            name: self.b.graph.placeholder(name, shape=list(v.shape), dtype=v.dtype)
-            for name, v in types.items()
-        }
-
-    def linear(self, k: Value, slope: float, start: float) -> Value:
-        scaled = self.b.op("mul", k, self.b.constant(slope, k.dtype))
-        return self.b.op("add", scaled, self.b.constant(start, k.dtype))
+def _linear(b: Builder, k: Value, slope: float, start: float) -> Value:
+    return b.op("add", b.op("mul", k, b.constant(slope, k.dtype)), b.constant(start, k.dtype))
 
 
-def _goes_on(b: Builder, degree: Value, k: Value) -> Value:
+def _goes_on(b: Builder, v: dict[str, Value]) -> Value:
     """Which elements have not reached their degree at P(k)."""
-    return b.op("greater", degree, b.cast(k, degree.dtype))
+    return b.op("greater", v["degree"], b.cast(v["k"], "int64"))
 
 
-def _condition(types: dict[str, Value]) -> Graph:
-    loop = _Loop(types)
-    b, v = loop.b, loop.inputs
+def _condition(b: Builder, v: dict[str, Value]) -> Value:
     finite = b.op("less", b.op("abs", v["current"]), b.constant(float("inf"), "float64"))
-    left = b.op("logical_and", _goes_on(b, v["degree"], v["k"]), finite)
-    axes = list(range(len(left.shape)))
-    count = b.op("sum", b.cast(left, "int64"), axes=axes, keepdims=False) if axes else b.cast(left, "int64")
-    b.graph.output("more", b.op("greater", count, b.constant(0, "int64")))
-    return b.graph
+    return b.op("logical_and", _goes_on(b, v), finite)
 
 
-def _body(types: dict[str, Value], family: Family) -> Graph:
-    loop = _Loop(types)
-    b, v = loop.b, loop.inputs
-    k, previous, current = v["k"], v["previous"], v["current"]
-    factor = b.op("add", b.op("mul", v["x"], loop.linear(k, *family.a)), loop.linear(k, *family.b))
-    following = b.op("sub", b.op("mul", factor, current), b.op("mul", previous, loop.linear(k, *family.c)))
+def _following(family: Family, b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+    k, current = v["k"], v["current"]
+    factor = b.op("add", b.op("mul", v["x"], _linear(b, k, *family.a)), _linear(b, k, *family.b))
+    previous = b.op("mul", v["previous"], _linear(b, k, *family.c))
+    following = b.op("sub", b.op("mul", factor, current), previous)
     if family.d is not None:
         following = b.op("div", following, b.op("add", k, b.constant(family.d, "float64")))
-    more = _goes_on(b, v["degree"], k)
-    b.graph.output("k", b.op("add", k, b.constant(1, "float64")))
-    b.graph.output("previous", current)
-    b.graph.output("current", b.op("select", more, following, current))
-    return b.graph
+    return {
+        "k": b.op("add", k, b.constant(1, "float64")),
+        "previous": current,
+        "current": b.op("select", _goes_on(b, v), following, current),
+    }
 
 
 def _polynomial(family: Family) -> Callable[..., Value]:
@@ -108,20 +91,11 @@ def _polynomial(family: Family) -> Callable[..., Value]:
         if family.shifted:
             x = b.op("sub", b.op("add", x, x), b.constant(1, "float64"))
         one = b.op("full", shape=shape, value=1.0, dtype="float64")
-        first = b.op("mul", x, b.constant(family.slope, "float64"))
-        first = b.op("add", first, b.constant(family.start, "float64"))
         zero = b.constant(0, "int64")
-        start = b.op("select", b.op("greater", degree, zero), first, one)
-        state = {
-            "k": b.constant(1, "float64"),
-            "previous": one,
-            "current": start,
-            "degree": degree,
-            "x": x,
-        }
-        result = b.ops(
-            "while", *state.values(), condition=_condition(state), body=_body(state, family), carried=3
-        )[2]
+        start = b.op("select", b.op("greater", degree, zero), _linear(b, x, family.slope, family.start), one)
+        state = {"k": b.constant(1, "float64"), "previous": one, "current": start}
+        body = functools.partial(_following, family)
+        result = loop(b, state, {"degree": degree, "x": x}, _condition, body)["current"]
         result = b.op("select", b.op("less", degree, zero), b.constant(0, "float64"), result)
         if family.limited:
             beyond = b.op("greater", degree, b.constant(HERMITE_LIMIT.get(dtype, 128), "int64"))

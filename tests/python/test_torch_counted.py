@@ -1,0 +1,58 @@
+"""Ops whose results are as long as the data say, compiled whole for all lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import deepseek.torch as bridge
+import pytest
+import torch
+from torch import Tensor
+
+INPUTS = [
+    torch.tensor([[3, 1, 2, 2], [3, 1, 2, 2], [0, 5, 5, 1], [0, 5, 5, 0]]),
+    torch.zeros(4, 4, dtype=torch.int64),
+    torch.arange(16).flip(0).reshape(4, 4),
+    torch.tensor([[0, 0, 1, 0]] * 4),
+]
+FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
+    "nonzero": torch.nonzero,
+    "argwhere": torch.argwhere,
+    "masked_select": lambda x: torch.masked_select(x, x > 1),
+    "unique": lambda x: torch.unique(x),
+    "unique_all": lambda x: torch.unique(x, return_inverse=True, return_counts=True),
+    "unique_rows": lambda x: torch.unique(x, dim=0, return_inverse=True, return_counts=True),
+    "unique_columns": lambda x: torch.unique(x, dim=-1),
+    "consecutive": lambda x: torch.unique_consecutive(x, return_inverse=True, return_counts=True),
+    "consecutive_rows": lambda x: torch.unique_consecutive(x, True, True, dim=0),
+}
+
+
+@pytest.fixture(autouse=True)
+def handed_over() -> Iterator[None]:
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        yield
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lengths(name: str, dtype: torch.dtype) -> None:
+    torch._dynamo.reset()
+    bridge.reset()
+    function = FUNCTIONS[name]
+    compiled = torch.compile(function, backend="deepseek", fullgraph=True)
+    for x in INPUTS:
+        x = x.to(dtype)
+        torch.testing.assert_close(compiled(x), function(x), rtol=0, atol=0)
+    explanation = bridge.explain()
+    assert len(explanation.records) == 1
+    assert not explanation.eager_ops, explanation
+
+
+def test_what_follows_runs_in_pytorch() -> None:
+    bridge.reset()
+    x = INPUTS[0].float()
+    got = torch.compile(lambda x: torch.unique(x * 2) + 1, backend="deepseek", fullgraph=True)(x)
+    torch.testing.assert_close(got, torch.unique(x * 2) + 1)
+    assert list(bridge.explain().eager_ops) == ["aten.add.Tensor"]
