@@ -24,6 +24,7 @@ from deepseek.torch import (  # noqa: F401 - they register
     histograms,
     losses,
     matrices,
+    recurrent,
     resample,
     special,
 )
