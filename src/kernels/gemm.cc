@@ -77,18 +77,20 @@ class GemmLowering {
     };
     const std::int64_t m = guess(m_, kManyRows), n = guess(n_, kManyDeep), k = guess(k_, kManyDeep);
     const std::int64_t run = windows_ ? windows_->run : m;
-    const auto depth = static_cast<double>(k), columns = static_cast<double>(ceil_of(n, b_.nr) * b_.nr);
-    const std::int64_t vectors = std::max<std::int64_t>(b_.nr * 4 / target_.vector_bytes, 1);
+    // As one thread runs it, so that however many there are choose alike and agree bit by bit.
+    const Blocking one = block_for(m_, run_, n_, k_, batch_, tile_, target_, 1);
+    const auto depth = static_cast<double>(k), columns = static_cast<double>(ceil_of(n, one.nr) * one.nr);
+    const std::int64_t vectors = std::max<std::int64_t>(one.nr * 4 / target_.vector_bytes, 1);
     const std::int64_t runs_of_rows = m / std::max<std::int64_t>(run, 1);
     const double multiplies =
-        static_cast<double>(runs_of_rows) * tile_cost(run, b_.mr, vectors) * columns * depth;
+        static_cast<double>(runs_of_rows) * tile_cost(run, one.mr, vectors) * columns * depth;
     double moves = 0;
     if (windows_) {
-      if (windows_->bordered) moves = kMoveCost * static_cast<double>(guess(windows_->copied, 0) * b_.nr);
+      if (windows_->bordered) moves = kMoveCost * static_cast<double>(guess(windows_->copied, 0) * one.nr);
     } else if (Assembly a(g_); !plain(a.scope(), 0)) {
       const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
       const double runs = w ? depth / static_cast<double>(w->depth.back().extent) : 1;
-      moves = (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * b_.nr);
+      moves = (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * one.nr);
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
     const double each = matrix_unit() ? kMatrixUnit : bytes;
