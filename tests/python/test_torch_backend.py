@@ -259,6 +259,23 @@ def test_random_numbers_come_from_pytorch() -> None:
     assert len(bridge.explain().records[0].pieces) == 1
 
 
+def test_random_numbers_meet_what_they_meet_in_pytorch() -> None:
+    """The order of topk(sorted=False) is PyTorch's own: it decides which element a dropped place takes."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        places = x.topk(20, sorted=False)[1]
+        return x.scatter(0, places, nn.functional.dropout(x[places], 0.5))
+
+    x = torch.randn(40, requires_grad=True)
+    results = []
+    for run in (function, compiled(function)):
+        torch.manual_seed(1)
+        y = run(x)
+        results.append((y.detach(), *torch.autograd.grad(y.square().sum(), x)))
+    for got, wanted in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_one_source_line_for_each_step() -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x @ x, -1)

@@ -32,7 +32,8 @@ class Verdict:
     """What became of one model."""
 
     name: str
-    state: str = "right"  # or "wrong", "error", "time-out"
+    # Or "wrong", "error", "time-out"; "dynamo" where PyTorch's own tracing already fails or differs so.
+    state: str = "right"
     reason: str = ""
     left: dict[str, int] = field(default_factory=dict)  # ops that ran in PyTorch, how many of each
     breaks: int = 0  # graph breaks in Dynamo
@@ -159,62 +160,99 @@ class Comparison:
             self.worst, self.where = ratio, name
 
 
+Runs = tuple[list[torch.Tensor], dict[str, torch.Tensor]]  # of the forward pass, of the step
+
+
+def run_both(run: Callable[..., Any], model: torch.nn.Module, inputs: Inputs, with_step: bool) -> Runs:
+    return forward(run, model, inputs), step(run, model, inputs) if with_step else {}
+
+
+def as_double_runs(model: torch.nn.Module, inputs: Inputs, like: Runs, with_step: bool, **wrap: Any) -> Runs:
+    """The runs in fp64; `like` where the model insists on fp32. `wrap`: through torch.compile with these."""
+    try:
+        exact = copy.deepcopy(model).double()
+        run = torch.compile(exact, **wrap) if wrap else exact
+        runs = run_both(run, exact, {key: as_double(value) for key, value in inputs.items()}, with_step)
+        same = len(runs[0]) == len(like[0]) and runs[1].keys() == like[1].keys()
+    except Exception:
+        return like
+    return runs if same else like
+
+
+def compare(ours: Runs, eager: Runs, exact: Runs) -> Comparison:
+    compared = Comparison()
+    if (len(ours[0]), ours[1].keys()) != (len(eager[0]), eager[1].keys()):
+        compared.add("number of results", torch.zeros(1), torch.ones(1), torch.ones(1).bool(), 0)
+        return compared
+    for i, (y, e, x) in enumerate(zip(ours[0], eager[0], exact[0], strict=True)):
+        compared.add(f"output {i}", y, e, x, FORWARD_LIMIT)
+    scale = max((_largest(g) for key, g in exact[1].items() if key.startswith("gradient")), default=0)
+    for key, y in ours[1].items():
+        limit = GRADIENT_LIMIT if key.startswith("gradient") else FORWARD_LIMIT
+        floor = NOISE * (scale if key.startswith("gradient") else 1)
+        compared.add(key, y, eager[1][key], exact[1][key], limit, floor)
+    return compared
+
+
+def differs_before_us(model: torch.nn.Module, inputs: Inputs, ours: Runs | None, with_step: bool) -> bool:
+    """Whether PyTorch's own torch.compile without a compiler fails too, or gives what ours gives."""
+    torch._dynamo.reset()
+    try:
+        traced = copy.deepcopy(model)
+        eager = run_both(torch.compile(traced, backend="aot_eager"), traced, inputs, with_step)
+    except Exception:
+        return ours is None
+    if ours is None:
+        return False
+    return (
+        compare(ours, eager, as_double_runs(model, inputs, eager, with_step, backend="aot_eager")).worst <= 1
+    )
+
+
 def check(name: str, build: Build, with_step: bool = True) -> Verdict:
+    """Wrong is what is so with other weights and inputs too: in some a ReLU takes 0 but for rounding."""
+    verdict = check_draw(name, build, with_step, draw=0)
+    if verdict.state == "wrong":
+        second = check_draw(name, build, with_step, draw=1)
+        if second.state == "right":
+            second.reason = f"with other weights; at first {verdict.reason}"
+            return second
+    return verdict
+
+
+def check_draw(name: str, build: Build, with_step: bool, draw: int) -> Verdict:
     import deepseek.torch as bridge
 
-    torch.manual_seed(0)
+    torch.manual_seed(draw)
     model, inputs = build()
     perturb(model)
     verdict = Verdict(name)
-    eager_model = copy.deepcopy(model)
-    eager = [
-        forward(eager_model, eager_model, inputs),
-        step(eager_model, eager_model, inputs) if with_step else {},
-    ]
-    try:
-        exact_model = copy.deepcopy(model).double()
-        inputs64 = {key: as_double(value) for key, value in inputs.items()}
-        exact: list[Any] = [
-            forward(exact_model, exact_model, inputs64),
-            step(exact_model, exact_model, inputs64) if with_step else {},
-        ]
-        if len(exact[0]) != len(eager[0]) or exact[1].keys() != eager[1].keys():
-            raise RuntimeError("another structure in fp64")
-    except Exception:
-        exact = eager  # the model insists on fp32
+    fresh, eager_model = copy.deepcopy(model), copy.deepcopy(model)
+    eager = run_both(eager_model, eager_model, inputs, with_step)
+    exact = as_double_runs(model, inputs, eager, with_step)
     torch._dynamo.reset()
     bridge.reset()
     torch._dynamo.utils.counters.clear()
     started = time.monotonic()
-    compared = Comparison()
+    ours = None
     try:
         compiled = torch.compile(model, backend="deepseek", options={"tune": "off", "threads": 1})
-        outputs = forward(compiled, model, inputs)
-        found = step(compiled, model, inputs) if with_step else {}
+        ours = run_both(compiled, model, inputs, with_step)
     except Exception as error:
         verdict.state = "error"
         verdict.reason = "".join(traceback.format_exception(error))[-3000:]
     else:
-        compared_lengths = (len(outputs), found.keys()) == (len(eager[0]), eager[1].keys())
-        if not compared_lengths:
-            compared.add("number of results", torch.zeros(1), torch.ones(1), torch.ones(1).bool(), 0)
-        else:
-            for i, (ours, e, x) in enumerate(zip(outputs, *(run[0] for run in (eager, exact)), strict=True)):
-                compared.add(f"output {i}", ours, e, x, FORWARD_LIMIT)
-            scale = max((_largest(g) for key, g in exact[1].items() if key.startswith("gradient")), default=0)
-            for key, ours in found.items():
-                limit = GRADIENT_LIMIT if key.startswith("gradient") else FORWARD_LIMIT
-                floor = NOISE * (scale if key.startswith("gradient") else 1)
-                compared.add(key, ours, eager[1][key], exact[1][key], limit, floor)
+        compared = compare(ours, eager, exact)
         verdict.worst = compared.worst
         if not compared.worst <= 1:
             verdict.state, verdict.reason = "wrong", f"{compared.where}: {compared.worst:.3g} times the limit"
     verdict.seconds = time.monotonic() - started
     verdict.left = dict(Counter(bridge.explain().eager_ops))
     verdict.graphs = len(bridge.explain().records)
-    verdict.breaks = sum(torch._dynamo.utils.counters["graph_break"].values())
+    breaks = dict(torch._dynamo.utils.counters["graph_break"])
+    verdict.breaks = sum(breaks.values())
     if verdict.breaks and not verdict.reason:
-        verdict.reason = "; ".join(
-            " ".join(str(k).split())[:120] for k in torch._dynamo.utils.counters["graph_break"]
-        )
+        verdict.reason = "; ".join(" ".join(str(k).split())[:120] for k in breaks)
+    if verdict.state != "right" and differs_before_us(fresh, inputs, ours, with_step):
+        verdict.state = "dynamo"
     return verdict

@@ -10,9 +10,10 @@ import torch
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, Scalar, axes, axis, rule
+from deepseek.torch.partition import is_draw
 from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.elementwise import truth
-from deepseek.torch.shapes import INTEGER_NAMES, Dim, product
+from deepseek.torch.shapes import INTEGER_NAMES, Dim, Unsupported, product
 
 aten = torch.ops.aten
 
@@ -121,6 +122,10 @@ def topk(
 ) -> tuple[Value, ...]:
     if not x.shape:
         return b.reshape(x, b.shape(0)), filled(b, b.shape(1), 0, "int64")
+    assert b.node is not None
+    if not ordered and any(map(is_draw, b.node.graph.nodes)):
+        # A seed gives what it gives in PyTorch, so whichever meets a drawn number has to be the same.
+        raise Unsupported("an order that is PyTorch's own, in a graph that draws random numbers")
     values, indices = b.ops("topk", sortable(b, x), k=[k], axis=axis(along, len(x.shape)), largest=largest)
     return b.cast(values, x.dtype), b.cast(indices, "int64")
 
