@@ -6,7 +6,7 @@ compiled, with the fused optimizer or with the step of the plain one compiled as
 in models.py. Memory and losses come from a process per way: the most that was resident during steps after
 the first three, less what was after importing PyTorch and the model's library.
 
-    ./dev bench training                                  every model, all cores
+    ./dev bench training                   every model, all cores; then the tables of training_memory.py
     ./dev bench training --models resnet18 unet --rounds 15 --json out.json
 """
 
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import training_memory
 from tqdm import tqdm
 from turns import in_turns, machine, prepare
 
@@ -204,6 +205,9 @@ def main() -> None:
     mean = statistics.geometric_mean(ratios)
     told = ", ".join(f"{name} {figures['ratio']:.2f}" for name, figures in report.items())
     print(f"best peer / best of ours: {told}; geometric mean {mean:.2f}")
+    if not args.models:
+        training_memory.in_16_bits(seeds=3)
+        training_memory.under_budgets(args.rounds, args.burst)
     if args.json:
         figures = {
             "machine": machine(),

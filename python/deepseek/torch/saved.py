@@ -25,7 +25,8 @@ FEW = 1 / 32
 
 # What PyTorch's partitioner takes for "nothing" leaves draws out as well.
 NEXT_TO_NOTHING = 1e-6
-ATTEMPTS = 4
+ATTEMPTS = 5
+STEP = 1.2  # of what is kept beyond the budget, as the partitioner's sizes are estimates
 
 convert = torch.ops.prims.convert_element_type.default
 draw_and_keep = torch._prims.rng_prims.run_and_save_rng_state
@@ -65,12 +66,13 @@ def partition(
 
     forward, backward, size = attempt(1.0)
     allowed = math.inf if budget is None else budget * size if isinstance(budget, float) else budget
-    part = 1.0
+    whole = size
+    part = min(1.0, allowed / whole) if whole else 1.0
     for left in reversed(range(ATTEMPTS)):
         if size <= allowed:
             break
-        part = part * allowed / size if left else 0.0  # the knapsack's sizes are estimates
-        forward, backward, size = attempt(part)
+        forward, backward, size = attempt(part if left else 0.0)
+        part -= STEP * (size - allowed) / whole
     if size > allowed and not isinstance(budget, float):
         raise invalid("memory_budget", f"{size} bytes, the least for this graph, or more", str(budget))
     return forward, backward
