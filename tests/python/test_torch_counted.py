@@ -56,3 +56,14 @@ def test_what_follows_runs_in_pytorch() -> None:
     got = torch.compile(lambda x: torch.unique(x * 2) + 1, backend="deepseek", fullgraph=True)(x)
     torch.testing.assert_close(got, torch.unique(x * 2) + 1)
     assert list(bridge.explain().eager_ops) == ["aten.add.Tensor"]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (0, 3), (3, 1)])
+@pytest.mark.parametrize("name", ["nonzero", "masked_select", "unique", "consecutive"])
+def test_few_elements_and_none(name: str, shape: tuple[int, ...]) -> None:
+    function = FUNCTIONS[name]
+    for fill in (0, 2):
+        torch._dynamo.reset()
+        x = torch.full(shape, fill)
+        got = torch.compile(function, backend="deepseek", fullgraph=True)(x)
+        torch.testing.assert_close(got, function(x), rtol=0, atol=0)

@@ -15,6 +15,7 @@ from deepseek.torch.decompositions import decomposition
 
 aten = torch.ops.aten
 
+FEWEST = 3  # elements; of fewer PyTorch reckons lengths otherwise
 MOST_COMPARED = 1 << 24  # elements of rows that are compared, all with all
 
 
@@ -51,7 +52,7 @@ def _compacted(holds: Tensor, values: Tensor) -> Tensor:
 
 @decomposition(aten.nonzero.default)
 def _nonzero(x: Tensor) -> Any:
-    if x.dim() == 0 or x.numel() == 0:
+    if x.numel() < FEWEST:
         return NotImplemented
     holds = x.reshape(-1) != 0
     rest = _compacted(holds, torch.arange(x.numel()))
@@ -65,7 +66,7 @@ def _nonzero(x: Tensor) -> Any:
 @decomposition(aten.masked_select.default)
 def _masked_select(x: Tensor, mask: Tensor) -> Any:
     x, mask = aten.broadcast_tensors.default([x, mask])
-    if x.numel() == 0:
+    if x.numel() < FEWEST:
         return NotImplemented
     holds = mask.reshape(-1)
     return _front(_compacted(holds, x.reshape(-1)), holds.sum())
@@ -100,7 +101,7 @@ def _numbered(differs: Tensor) -> Tensor:
 
 @decomposition(aten._unique2.default)
 def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    if x.numel() == 0:
+    if x.numel() < FEWEST:
         return NotImplemented
     values, order = x.reshape(-1).sort(stable=True)
     group = _numbered(values[1:] != values[:-1])
@@ -112,7 +113,7 @@ def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return
 def _unique_consecutive(
     x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    if x.numel() == 0:
+    if (x.numel() if dim is None else x.shape[dim]) < FEWEST or x.numel() == 0:
         return NotImplemented
     if dim is not None:
         values = x.movedim(dim, 0)
@@ -132,7 +133,7 @@ def _unique_dim(
 ) -> Any:
     """A row's group is how many of the rows that are first of their kind are less than it."""
     values = x.movedim(dim, 0)
-    if x.numel() == 0 or values.shape[0] * x.numel() > MOST_COMPARED:
+    if not FEWEST <= values.shape[0] <= MOST_COMPARED // max(x.numel(), 1) or x.numel() == 0:
         return NotImplemented
     rows = values.reshape(values.shape[0], -1)
     size, width = rows.shape

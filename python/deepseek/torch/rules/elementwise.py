@@ -263,14 +263,12 @@ def where(b: Builder, condition: Value, x: Value, y: Value) -> Value:
     return b.op("select", condition, b.cast(x, b.dtype()), b.cast(y, b.dtype()))
 
 
-@rule(aten.isnan.default)
-def isnan(b: Builder, x: Value) -> Value:
-    return b.op("is_nan", x)
-
-
-@rule(aten.isinf.default)
-def isinf(b: Builder, x: Value) -> Value:
-    return b.op("is_inf", x)
+@rule(aten.isnan.default, aten.isinf.default)
+def is_special(b: Builder, x: Value) -> Value:
+    if x.dtype == "bool" or x.dtype in INTEGER_NAMES:
+        return b.op("full", shape=b.shape(), value=0.0, dtype="bool")
+    assert b.node is not None
+    return b.op("is_nan" if b.node.target is aten.isnan.default else "is_inf", x)
 
 
 @rule(aten.remainder.Tensor, aten.remainder.Scalar)
