@@ -565,7 +565,7 @@ class GemmLowering {
       return false;
     const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;
     const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
-    return bytes <= target_.l2_bytes && (wide || !lines(e).first.empty());
+    return bytes <= target_.l2_bytes / 2 && (wide || !lines(e).first.empty());
   }
 
   bool shares_rows() const {
