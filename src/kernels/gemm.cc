@@ -7,6 +7,7 @@
 // else packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
 // rows, in a phase before. Each tile of results goes through the epilogue.
 #include <algorithm>
+#include <bit>
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
@@ -290,6 +291,13 @@ class GemmLowering {
     const Expr to[] = {row, column};
     return stmt(Prefetch{x.buffer, substitute(x.index, from, to)});
   }
+  // Of a tile's steps, for each of so many lines that are asked for while it is multiplied: a power of two.
+  std::int64_t steps_per(std::int64_t lines) const {
+    const std::int64_t steps = k_.is_static() ? k_.value() / tile_.group : 1;
+    return static_cast<std::int64_t>(
+        std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(steps / lines, 1))));
+  }
+
   // Asks for what the epilogue reads: each step of a tile for one of the next tile's lines (all at once would keep the
   // operands waiting), for what it writes as well where tiles go by rows. A long tile, or one whose steps are short, asks
   // for its own lines before; a matrix unit, which has few steps, for all of the next tile's.
@@ -309,7 +317,9 @@ class GemmLowering {
       for (std::int64_t column = 0; before_all && column < b_.nr; column += line)
         lines_of_row.push_back(at(x, var(row.var), column));
       if (before_all) return;
-      body.push_back(at(x, mod(step, b_.mr), mod(floordiv(step, b_.mr), ceil_of(b_.nr, line)) * line));
+      const std::int64_t lines_of_row = ceil_of(b_.nr, line);
+      const Expr turn = floordiv(step, steps_per(b_.mr * lines_of_row));
+      body.push_back(at(x, mod(turn, b_.mr), mod(floordiv(turn, b_.mr), lines_of_row) * line));
     };
     for (const Line& x : read) ask(x);
     if (rows_first)
