@@ -105,3 +105,11 @@ def test_a_singular_matrix_raises_pytorchs_error() -> None:
     assert "checked by PyTorch: 1 x aten._linalg_check_errors" in str(explanation)
     with pytest.raises(torch.linalg.LinAlgError, match=r"linalg.inv: .* singular"):
         inverse(torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.float32])
+def test_sums_of_products_keep_their_dtype(dtype: torch.dtype) -> None:
+    left, right = (torch.arange(24).reshape(2, *shape).to(dtype) for shape in ((3, 4), (4, 3)))
+    x = torch.ones(3, 3, dtype=dtype)
+    got = compiled(lambda *args: torch.addbmm(*args, beta=2, alpha=3), x, left, right)
+    torch.testing.assert_close(got, torch.addbmm(x, left, right, beta=2, alpha=3))

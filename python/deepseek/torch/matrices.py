@@ -169,3 +169,10 @@ def _pseudo_inverse(
     limit = torch.maximum(absolute.unsqueeze(-1), relative.unsqueeze(-1) * largest)
     inverse = torch.where(sizes > limit, values.reciprocal(), torch.zeros((), dtype=x.dtype))
     return _matrix(across) @ (inverse.unsqueeze(-1) * _matrix(left))
+
+
+@decomposition(aten.addbmm.default)
+def _addbmm(x: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """In x's dtype: PyTorch's own decomposition widens sums of small integers."""
+    total: Tensor = torch.bmm(left, right).sum(0, dtype=x.dtype) * alpha
+    return total if beta == 0 else total + x * beta
