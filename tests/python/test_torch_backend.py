@@ -198,6 +198,10 @@ def test_slices_of_symbolic_size_are_written() -> None:
     assert not bridge.explain().eager_ops, str(bridge.explain())
 
 
+def test_bits_read_as_another_type() -> None:
+    check(lambda x: (x.view(torch.int32) & 0x7FFFFFFF).view(torch.float32), torch.randn(3, 5))
+
+
 def test_weights_as_length_and_direction() -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 2))
     x = torch.randn(2, 3, 5)

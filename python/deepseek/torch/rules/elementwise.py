@@ -381,3 +381,10 @@ def convert_element_type(b: Builder, x: Value, dtype: torch.dtype) -> Value:
 )
 def identity(b: Builder, x: Value, **kwargs: Any) -> Value:
     return x
+
+
+@rule(aten.view.dtype)
+def reinterpreted(b: Builder, x: Value, dtype: torch.dtype) -> Value:
+    if b.argument(0).element_size() != b.fake().element_size():
+        raise Unsupported("bits read in another width")
+    return b.op("bitcast", x, dtype=b.dtype())
