@@ -113,3 +113,6 @@ def test_sums_of_products_keep_their_dtype(dtype: torch.dtype) -> None:
     x = torch.ones(3, 3, dtype=dtype)
     got = compiled(lambda *args: torch.addbmm(*args, beta=2, alpha=3), x, left, right)
     torch.testing.assert_close(got, torch.addbmm(x, left, right, beta=2, alpha=3))
+    a, b, weight = (torch.arange(12).reshape(shape).to(dtype) for shape in ((4, 3), (4, 3), (2, 2, 3)))
+    got = compiled(torch.nn.functional.bilinear, a, b[:, :2], weight.mT)
+    torch.testing.assert_close(got, torch.nn.functional.bilinear(a, b[:, :2], weight.mT))

@@ -108,4 +108,4 @@ def _trilinear(
             else:
                 c = c.unsqueeze(axis)
     product = a * b * c
-    return product.sum(list(sumdim)) if sumdim else product
+    return product.sum(list(sumdim), dtype=product.dtype) if sumdim else product
