@@ -3,6 +3,7 @@
 // elementwise until they meet and cancel.
 #include <algorithm>
 
+#include "passes/groups.h"
 #include "passes/pipeline.h"
 
 namespace deepseek {
@@ -39,9 +40,10 @@ std::vector<Value> conv_channels_last(Graph& g, const Node& n) {
   if (out.back() == 'C' || n.attr<std::int64_t>("batch_groups") != 1 || out.size() < 3) return {};
   const Dim channels = n.in(0).dim(static_cast<int>(in.find('C')));
   const bool few = channels.is_static() && channels.value() <= kFewChannels;
+  const bool gradient = is_kernel_gradient(n);  // whose channels are x's images
   Attrs attrs = n.attrs;
   Value x = n.in(0);
-  if (!few && in.back() != 'C') {
+  if (!few && !gradient && in.back() != 'C') {
     x = g.op("transpose", {x}, {{"perm", to_last(in)}});
     attrs["input_layout"] = last_layout(in);
   }

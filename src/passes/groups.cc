@@ -64,6 +64,23 @@ bool is_contraction(const Node& n) {
   return !narrow && !(depth.is_static() && depth.value() < kContractionDepth);
 }
 
+bool is_kernel_gradient(const Node& n) {
+  constexpr std::int64_t kLeastChannels = 8;
+  if (!is_contraction(n) || !named(n, {"conv"}) || n.in(0).rank() != 4) return false;
+  const auto& input = n.attr<std::string>("input_layout");
+  const auto& kernel = n.attr<std::string>("kernel_layout");
+  if (input.find('C') > input.find('N') || n.attr<std::int64_t>("feature_groups") != 1) return false;
+  for (const std::int64_t dilation : n.attr<std::vector<std::int64_t>>("input_dilation"))
+    if (dilation != 1) return false;
+  for (const Value& v : {n.in(0), n.in(1), n.out()}) {
+    if (v.dtype() != DType::F32) return false;
+    for (const Dim& d : v.shape())
+      if (!d.is_static() || d.value() == 0) return false;
+  }
+  return n.in(0).dim(static_cast<int>(input.find('N'))).value() >= kLeastChannels &&
+         n.in(1).dim(static_cast<int>(kernel.find('O'))).value() >= kLeastChannels;
+}
+
 Value memory_of(Value v) {
   while (is_alias(*v.node)) v = v.node->in(0);
   return v;
@@ -467,6 +484,7 @@ class GroupFormer {
   // Whether u is a convolution that would read each element of the transpose n several times, across memory.
   static bool is_gathered(const Node& n, const Node& u) {
     if (n.op->name != "transpose" || u.op->name != "conv" || u.in(0).node != &n) return false;
+    if (is_kernel_gradient(u)) return false;  // reads channels as neighbours
     if (n.attr<std::vector<std::int64_t>>("perm").back() == n.in(0).rank() - 1) return false;
     const std::string layout = u.attr<std::string>("kernel_layout");
     for (std::size_t i = 0; i < layout.size(); ++i)

@@ -54,6 +54,9 @@ bool is_read_as_it_is(const Group& g, Value v);
 bool is_view(const Node& n);   // read through
 bool is_alias(const Node& n);  // another reshape: the same memory
 bool is_contraction(const Node& n);
+// A contraction over the images of a batch: what the gradient of a 2-d convolution's kernel is. x's channels are read as
+// neighbours; few of either side's channels are not meant.
+bool is_kernel_gradient(const Node& n);
 bool is_reduction(const Node& n);  // along axes: sum, mean, max, ...
 // Where the value's memory is: through reshapes.
 Value memory_of(Value v);

@@ -1,0 +1,88 @@
+// Gradients of convolution kernels against the definition: sizes that no tile divides, strides, dilations, padding on one
+// side, few pixels and many, operands that are computed on the way and with channels outside.
+#include <gtest/gtest.h>
+
+#include "graph/gradient.h"
+#include "kernels/register_tile.h"
+#include "passes/lower.h"
+#include "passes/pipeline.h"
+#include "runtime/executable.h"
+#include "unit/support.h"
+
+namespace deepseek {
+namespace {
+
+using testing::compile_for;
+using testing::expect_like_reference;
+using testing::random_tensor;
+
+using List = std::vector<std::int64_t>;
+
+struct Case {
+  std::int64_t images, height, width, channels, filters, taps_y, taps_x;
+  List strides, low, high, dilation;
+};
+const Case kCases[] = {
+    {2, 6, 5, 16, 16, 3, 3, {1, 1}, {1, 1}, {1, 1}, {1, 1}},
+    {1, 40, 33, 9, 21, 3, 3, {1, 1}, {1, 1}, {1, 1}, {1, 1}},  // in parts
+    {3, 9, 70, 33, 40, 3, 2, {2, 3}, {1, 0}, {0, 1}, {1, 1}},  // strides and borders of one side
+    {2, 31, 29, 17, 8, 5, 3, {1, 2}, {2, 1}, {1, 0}, {1, 2}},  // dilations
+    {4, 2, 2, 8, 130, 3, 3, {1, 1}, {1, 1}, {1, 1}, {1, 1}},   // taps that lie outside for most
+    {2, 7, 7, 24, 33, 1, 1, {1, 1}, {0, 0}, {0, 0}, {1, 1}},
+    {1, 50, 41, 12, 10, 1, 1, {2, 2}, {0, 0}, {0, 0}, {1, 1}},
+    {1, 3, 90, 8, 8, 3, 7, {1, 1}, {0, 6}, {2, 0}, {1, 1}},
+};
+
+class ConvGradient : public ::testing::TestWithParam<testing::NamedTarget> {};
+
+// `last`: channels innermost; `computed`: both operands come from what is elementwise.
+Graph model(const Case& c, bool last, bool computed) {
+  Graph g;
+  const Shape shape =
+      last ? Shape{c.images, c.height, c.width, c.channels} : Shape{c.images, c.channels, c.height, c.width};
+  Value x = g.placeholder("x", DType::F32, shape);
+  if (computed) x = g.op("relu", {x});
+  const Value w = g.placeholder("w", DType::F32, {c.filters, c.channels, c.taps_y, c.taps_x});
+  const std::string layout = last ? "N01C" : "NC01";
+  const Value y = g.op("conv", {x, w},
+                       {{"strides", c.strides},
+                        {"pad_low", c.low},
+                        {"pad_high", c.high},
+                        {"kernel_dilation", c.dilation},
+                        {"input_layout", layout},
+                        {"output_layout", layout}});
+  Value dy = g.placeholder("dy", DType::F32, y.shape());
+  if (computed) dy = g.op("mul", {dy, dy});
+  g.output("dw", gradients(g, y, dy, std::span(&w, 1))[0]);
+  return g;
+}
+
+TEST_P(ConvGradient, IsTheDefinition) {
+  const auto target = GetParam().make();
+  for (const Case& c : kCases)
+    for (const auto& [last, computed] :
+         {std::pair(true, false), {false, false}, {true, true}, {false, true}}) {
+      const Graph g = model(c, last, computed);
+      NamedTensors inputs;
+      for (const auto& n : g.nodes()) {
+        if (!n->is_input()) continue;
+        Dims dims;
+        for (const Dim& d : n->outputs[0].shape) dims.push_back(d.value());
+        inputs[n->name] = random_tensor(dims, static_cast<unsigned>(inputs.size() + 1));
+      }
+      for (const bool forced : {false, true}) {
+        if (forced && !kernels::register_tile(target->info())) continue;
+        const Executable e =
+            forced ? lower(run_pipeline(g, {}), *target, {.way = "conv gradient"}) : compile_for(g, *target);
+        SCOPED_TRACE(e.explain());
+        if (forced) EXPECT_NE(e.explain().find("conv gradient of "), std::string::npos);
+        expect_like_reference(e, g, inputs, 2e-5);
+      }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, ConvGradient, ::testing::ValuesIn(testing::every_target()),
+                         testing::target_name);
+
+}  // namespace
+}  // namespace deepseek
