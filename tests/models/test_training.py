@@ -1,6 +1,7 @@
 """Training through AOT Autograd: gradients, statistics, dropout, parameters after some steps."""
 
 import copy
+from typing import Any
 
 import deepseek.torch as bridge
 import pytest
@@ -124,3 +125,23 @@ def test_dropout_draws_what_eager_draws() -> None:
     assert not bridge.explain().eager_ops
     assert bridge.explain().draws == {"aten.bernoulli.p": 2}
     assert all(len(record.pieces) == 1 for record in bridge.explain().records)
+
+
+def test_images_are_kept_with_channels_innermost() -> None:
+    """As both passes compute them: [2, 8, 6, 6] goes from forward to backward as [2, 6, 6, 8]."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 9, 3, padding=1)
+    ).train()
+    twin = copy.deepcopy(model)
+    x = torch.randn(2, 3, 6, 6)
+    torch._dynamo.reset()
+    y = torch.compile(model, backend="deepseek")(x)
+    graph: Any = y.grad_fn
+    kept = [tuple(t.shape) for t in graph.saved_tensors if t.dim() == 4]
+    assert (2, 6, 6, 8) in kept
+    assert (2, 8, 6, 6) not in kept
+    y.square().mean().backward()
+    twin(x).square().mean().backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5)

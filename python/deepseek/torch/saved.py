@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch._functorch.config
@@ -28,7 +28,20 @@ NEXT_TO_NOTHING = 1e-6
 ATTEMPTS = 5
 STEP = 1.2  # of what is kept beyond the budget, as the partitioner's sizes are estimates
 
+# Of an image [N, C, H, W], and how channels come to lie innermost.
+TO_LAST, FROM_LAST = [0, 2, 3, 1], [0, 3, 1, 2]
+DENSE = {"memory_format": torch.contiguous_format}
+
+aten = torch.ops.aten
 convert = torch.ops.prims.convert_element_type.default
+IMAGE_TO_IMAGE = frozenset(
+    {
+        aten._native_batch_norm_legit_functional.default,
+        aten._native_batch_norm_legit.no_stats,
+        aten.max_pool2d_with_indices.default,
+    }
+)
+_Change: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
 draw_and_keep = torch._prims.rng_prims.run_and_save_rng_state
 draw_again = torch._prims.rng_prims.run_with_rng_state
 
@@ -60,8 +73,7 @@ def partition(
             )
         for module in (forward, backward):
             _describe_draws(module.graph)
-        if storage != torch.float32:
-            _keep_in(storage, forward, backward, num_fwd_outputs)
+        _keep_as_computed(storage, forward, backward, num_fwd_outputs)
         return forward, backward, kept_bytes(forward, num_fwd_outputs)
 
     forward, backward, size = attempt(1.0)
@@ -106,26 +118,58 @@ def _fake_mode(nodes: Iterable[fx.Node]) -> Any:
     return torch._guards.detect_fake_mode([value for value in values if isinstance(value, torch.Tensor)])
 
 
-def _keep_in(
+def _keep_as_computed(
     storage: torch.dtype, forward: fx.GraphModule, backward: fx.GraphModule, num_fwd_outputs: int
 ) -> None:
+    """Keeps float32 in `storage`, and images with channels innermost, as both passes compute them."""
     output = forward.graph.output_node()
     results: Any = output.args[0]
     kept = {node.name: node for node in results[num_fwd_outputs:] if _is_activation(node)}
     least = FEW * max(map(count, kept.values()), default=0)
-    narrow: dict[fx.Node, fx.Node] = {}
+    images = _images(forward.graph) - set(results[:num_fwd_outputs])
+    stored: dict[fx.Node, fx.Node] = {}
     for node in backward.graph.find_nodes(op="placeholder"):
         source = kept.get(node.name)
-        if source is None or count(source) < least:
+        if source is None:
+            continue
+        forth: list[_Change] = []
+        back: list[_Change] = []
+        if storage != torch.float32 and count(source) >= least:
+            forth.append((convert, (storage,), {}))
+            back.append((convert, (torch.float32,), {}))
+        if source in images:
+            forth += [(aten.permute.default, (TO_LAST,), {}), (aten.clone.default, (), DENSE)]
+            back.insert(0, (aten.permute.default, (FROM_LAST,), {}))
+        if not forth:
             continue
         with forward.graph.inserting_before(output):
-            narrow[source] = _converted(forward.graph, source, storage)
-        _widen(backward.graph, node, narrow[source].meta["val"])
+            stored[source] = _changed(forward.graph, source, forth)
+        _read_changed(backward.graph, node, stored[source].meta["val"], back)
     output.args = (
-        (*results[:num_fwd_outputs], *(narrow.get(node, node) for node in results[num_fwd_outputs:])),
+        (*results[:num_fwd_outputs], *(stored.get(node, node) for node in results[num_fwd_outputs:])),
     )
     forward.recompile()
     backward.recompile()
+
+
+def _images(graph: fx.Graph) -> set[fx.Node]:
+    """Values computed with channels innermost: convolutions', and what is elementwise on those."""
+    images: set[fx.Node] = set()
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, torch.Tensor) or value.dim() != len(TO_LAST):
+            continue
+        sources = [source for source in node.all_input_nodes if source in images]
+        if node.target is operator.getitem and node.args[1] == 0:
+            producer = node.args[0]
+            is_image = producer.target in IMAGE_TO_IMAGE and producer.args[0] in images
+        elif isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
+            is_image = any(source.meta["val"].shape == value.shape for source in sources)
+        else:
+            is_image = node.target is aten.convolution.default
+        if is_image:
+            images.add(node)
+    return images
 
 
 def _is_activation(node: Any) -> bool:
@@ -140,21 +184,24 @@ def count(node: fx.Node) -> int:
     )
 
 
-def _converted(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> fx.Node:
-    new = graph.call_function(convert, (node, dtype))
-    new.meta = {key: value for key, value in node.meta.items() if key in ("stack_trace", "nn_module_stack")}
-    new.meta["val"] = node.meta["val"].to(dtype)
-    return new
+def _changed(graph: fx.Graph, node: fx.Node, changes: Sequence[_Change]) -> fx.Node:
+    for target, args, kwargs in changes:
+        new = graph.call_function(target, (node, *args), kwargs)
+        new.meta = {
+            key: value for key, value in node.meta.items() if key in ("stack_trace", "nn_module_stack")
+        }
+        new.meta["val"] = target(node.meta["val"], *args, **kwargs)
+        node = new
+    return node
 
 
-def _widen(graph: fx.Graph, node: fx.Node, narrow: torch.Tensor) -> None:
-    """Makes the placeholder `node` a narrow one, which its users see widened."""
+def _read_changed(graph: fx.Graph, node: fx.Node, value: torch.Tensor, changes: Sequence[_Change]) -> None:
+    """Makes the placeholder `node` one of `value`, whose users see it after the changes."""
     users = list(node.users)
-    wide = node.meta["val"].dtype
-    node.meta["val"] = narrow
+    node.meta["val"] = value
     node.meta.pop("tensor_meta", None)
     first = next(other for other in graph.nodes if other.op != "placeholder")
     with graph.inserting_before(first):
-        widened = _converted(graph, node, wide)
+        seen = _changed(graph, node, changes)
     for user in users:
-        user.replace_input_with(node, widened)
+        user.replace_input_with(node, seen)
