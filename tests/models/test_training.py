@@ -145,3 +145,38 @@ def test_images_are_kept_with_channels_innermost() -> None:
     twin(x).square().mean().backward()
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"kernel_size": 2, "stride": 2}, (5, 6)),
+        ({"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}, (5, 4)),
+        (
+            {
+                "kernel_size": 3,
+                "stride": (1, 3),
+                "padding": (0, 2),
+                "groups": 2,
+                "output_padding": (0, 1),
+            },
+            (4, 5),
+        ),
+        ({"kernel_size": 3, "dilation": 2, "output_padding": 1}, (4, 5)),
+        ({"kernel_size": (2, 3), "stride": 2, "dilation": (1, 2), "bias": False}, (4, 4)),
+    ],
+)
+def test_gradients_of_transposed_convolutions(options: dict[str, Any], size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = nn.ConvTranspose2d(16, 32, **options)
+    exact = copy.deepcopy(model).double()
+    x = torch.randn(2, 16, *size, requires_grad=True)
+    x64 = x.detach().double().requires_grad_()
+    torch._dynamo.reset()
+    y = torch.compile(model, backend="deepseek")(x)
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    exact(x64).backward(dy.double())
+    assert zoo.relative_error(x.grad, x64.grad) <= 1e-5
+    for p, q in zip(model.parameters(), exact.parameters(), strict=True):
+        assert zoo.relative_error(p.grad, q.grad) <= 1e-5

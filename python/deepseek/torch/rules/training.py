@@ -9,7 +9,7 @@ import torch
 from deepseek import Value
 from deepseek.torch import library as _library  # registers torch.ops.deepseek
 from deepseek.torch.builder import Builder, axis, rule
-from deepseek.torch.rules.contractions import attention_scale, convolution_inputs
+from deepseek.torch.rules.contractions import attention_scale, convolution_inputs, spread
 from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.norms import channels
 from deepseek.torch.rules.pools import average_window, window
@@ -35,12 +35,22 @@ def convolution_backward(
     groups: int,
     needed: Sequence[bool],
 ) -> tuple[Value | None, ...]:
-    inputs_x, inputs_w, attrs = convolution_inputs(
-        b, x, weight, stride, padding, dilation, transposed, output_padding, groups
-    )
-    dx, dw = b.gradient("conv", [inputs_x, inputs_w], attrs, [dy], [needed[0], needed[1]])
-    if transposed and dw is not None:
-        dw = _untransposed_weight(b, dw, weight, groups)
+    dx: Value | None
+    dw: Value | None
+    count = len(x.shape) - 2
+    exact = all(e < s for e, s in zip(spread(output_padding, count), spread(stride, count), strict=True))
+    if transposed and exact:
+        # It is the gradient of a convolution with the same weight, which takes dy to dx.
+        _, _, attrs = convolution_inputs(b, dy, weight, stride, padding, dilation, False, (0,), groups)
+        dx = b.op("conv", dy, weight, **attrs) if needed[0] else None
+        dw = b.gradient("conv", [dy, weight], attrs, [x], [False, needed[1]])[1]
+    else:
+        inputs_x, inputs_w, attrs = convolution_inputs(
+            b, x, weight, stride, padding, dilation, transposed, output_padding, groups
+        )
+        dx, dw = b.gradient("conv", [inputs_x, inputs_w], attrs, [dy], [needed[0], needed[1]])
+        if transposed and dw is not None:
+            dw = _untransposed_weight(b, dw, weight, groups)
     over = [0, *range(2, len(dy.shape))]
     return dx, dw, b.op("sum", dy, axes=over, keepdims=False) if needed[2] else None
 
