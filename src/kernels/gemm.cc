@@ -317,9 +317,9 @@ class GemmLowering {
       for (std::int64_t column = 0; before_all && column < b_.nr; column += line)
         lines_of_row.push_back(at(x, var(row.var), column));
       if (before_all) return;
-      const std::int64_t lines_of_row = ceil_of(b_.nr, line);
-      const Expr turn = floordiv(step, steps_per(b_.mr * lines_of_row));
-      body.push_back(at(x, mod(turn, b_.mr), mod(floordiv(turn, b_.mr), lines_of_row) * line));
+      const std::int64_t across = ceil_of(b_.nr, line);
+      const Expr turn = floordiv(step, steps_per(b_.mr * across));
+      body.push_back(at(x, mod(turn, b_.mr), mod(floordiv(turn, b_.mr), across) * line));
     };
     for (const Line& x : read) ask(x);
     if (rows_first)
@@ -637,7 +637,7 @@ class GemmLowering {
                    : loop(panel, LoopKind::Serial,
                           block({panel_let, loop(t, kind, block({row_let, std::move(one)}))})));
     const std::vector<Axis> grid =
-        b_.rows_first ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
+        b_.keeps_rows ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
     return a.finish(g_.name());
   }

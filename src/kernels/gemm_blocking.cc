@@ -87,9 +87,8 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     const std::int64_t wanted = std::max(kLeastTasks, kTasksPerThread * threads);
-    if (n.value() >=
-        m.value()) {  // the right operand is the larger one: stream it once, or once in each thread
-      b.rows_first = shares > 1;
+    if (n.value() >= m.value()) {  // stream the right operand, the larger one, once, or once in each thread
+      b.keeps_rows = shares > 1;
       per_block = std::min(per_block, ceil_of(tiles, shares));
       groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * shares), 1, panels);
     } else {

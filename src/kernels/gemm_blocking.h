@@ -17,7 +17,7 @@ struct Blocking {
   Expr panels, panels_per_group, panel_groups;
   // Tasks go by blocks of rows, so that a thread keeps to its own: it finds in its cache what it wrote a step before,
   // which costs more to fetch from another thread's than weights, asked for in time, from memory.
-  bool rows_first = false;
+  bool keeps_rows = false;
 };
 
 // `run`: rows that tiles do not cross, all m or what divides them.
