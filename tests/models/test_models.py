@@ -51,9 +51,9 @@ def test_compile_module(model: zoo.Model) -> None:
 
 @pytest.mark.parametrize("name", ["resnet", "bert", "gpt2"])
 def test_one_thread_and_two_agree_bit_by_bit(name: str) -> None:
-    """Splits of reductions depend on the shape, never on the number of threads."""
+    """Splits of reductions depend on the shape, never on the number of threads (measured ways may)."""
     module, inputs = zoo.SMALL[name].make()
     arrays = [tensor.numpy() for tensor in inputs]
-    one = ds.compile(module, example_inputs=inputs, threads=1)(*arrays)
-    two = ds.compile(module, example_inputs=inputs, threads=2)(*arrays)
+    one = ds.compile(module, example_inputs=inputs, threads=1, tune="off")(*arrays)
+    two = ds.compile(module, example_inputs=inputs, threads=2, tune="off")(*arrays)
     assert np.array_equal(one, two)

@@ -6,9 +6,7 @@ python tests/onnx_suite/suite.py --known    rewrites the reasons in known_failur
 """
 
 import argparse
-import json
 import os
-import selectors
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +18,10 @@ from queue import Empty, SimpleQueue
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.worker import Worker  # noqa: E402
+
 DATA = ROOT / "build" / "onnx-node-tests"
 KNOWN = HERE / "known_failures.txt"
 TIMEOUT = 60.0  # seconds that one test may take
@@ -59,55 +61,13 @@ def known_failures() -> dict[str, str]:
     return known
 
 
-class Worker:
-    """A process that runs one test after another; started again after a crash or a timeout."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> subprocess.Popen[bytes]:
-        paths = [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-
-    def run(self, name: str) -> Result:
-        if self.process is None:
-            self.process = self.start()
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(f"{DATA / name}\n".encode())
-            self.process.stdin.flush()
-            line = self.read_line()
-        except (BrokenPipeError, TimeoutError) as error:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-            return Result("timeout" if isinstance(error, TimeoutError) else "crash", str(error))
-        return Result(**json.loads(line))
-
-    def read_line(self) -> bytes:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(TIMEOUT):
-                raise TimeoutError(f"no result within {TIMEOUT:.0f} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise BrokenPipeError(f"the process ended with status {self.process.wait()}")
-        return line
-
-    def close(self) -> None:
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait()
+def run_test(worker: Worker, name: str) -> Result:
+    try:
+        worker.send(str(DATA / name))
+        return Result(**worker.read())
+    except (BrokenPipeError, TimeoutError) as error:
+        worker.kill()
+        return Result("timeout" if isinstance(error, TimeoutError) else "crash", str(error))
 
 
 def run_all(
@@ -120,13 +80,13 @@ def run_all(
     results: dict[str, Result] = {}
 
     def work() -> None:
-        worker = Worker()
+        worker = Worker(HERE / "worker.py", TIMEOUT)
         while True:
             try:
                 name = queue.get_nowait()
             except Empty:
                 break
-            results[name] = worker.run(name)
+            results[name] = run_test(worker, name)
             report(name, results[name])
         worker.close()
 

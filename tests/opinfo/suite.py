@@ -15,20 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import selectors
-import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+
+from support.worker import Worker  # noqa: E402
+
 DTYPES = ("float32", "float64", "bfloat16", "int64", "int32", "bool")
 TIMEOUT = 300.0  # seconds that one sample, or making an op's samples, may take
 
@@ -80,74 +80,30 @@ def fixed_part(chosen: Sequence[Task]) -> list[Task]:
     return list(chosen[::80])
 
 
-class Worker:
-    """A process that runs one task after another; started again after a crash or a timeout."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> subprocess.Popen[bytes]:
-        paths = [str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-
-    def run(self, task: Task, each: int) -> Outcome:
-        outcome = Outcome(task)
-        while True:
-            try:
-                for _ in self.answers(task, each, outcome):
-                    pass
+def run_task(worker: Worker, task: Task, each: int) -> Outcome:
+    outcome = Outcome(task)
+    while True:
+        try:
+            ask(worker, task, each, outcome)
+            return outcome
+        except (BrokenPipeError, TimeoutError) as error:
+            worker.kill()
+            status = "timeout" if isinstance(error, TimeoutError) else "crash"
+            outcome.results.append((status, str(error)))
+            if outcome.total == 0:  # not even its samples
+                outcome.total = 1
                 return outcome
-            except (BrokenPipeError, TimeoutError) as error:
-                self.kill()
-                status = "timeout" if isinstance(error, TimeoutError) else "crash"
-                outcome.results.append((status, str(error)))
-                if outcome.total == 0:  # not even its samples
-                    outcome.total = 1
-                    return outcome
 
-    def answers(self, task: Task, each: int, outcome: Outcome) -> Iterator[None]:
-        self.process = self.process or self.start()
-        assert self.process.stdin is not None
-        order = {"op": task.op, "dtype": task.dtype, "gradient": task.gradient, "each": each}
-        self.process.stdin.write(json.dumps(order | {"skip": len(outcome.results)}).encode() + b"\n")
-        self.process.stdin.flush()
-        head = self.read()
-        outcome.total = head["total"]
-        while len(outcome.results) < head["chosen"]:
-            result = self.read()
-            outcome.results.append((result["status"], result["message"]))
-            yield
 
-    def read(self) -> dict[str, Any]:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(TIMEOUT):
-                raise TimeoutError(f"no result within {TIMEOUT:.0f} s")
-        line = self.process.stdout.readline()
-        if not line:
-            raise BrokenPipeError(f"the process ended with status {self.process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def close(self) -> None:
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait()
+def ask(worker: Worker, task: Task, each: int, outcome: Outcome) -> None:
+    """Adds the results of the samples that `outcome` does not have yet."""
+    order = {"op": task.op, "dtype": task.dtype, "gradient": task.gradient, "each": each}
+    worker.send(json.dumps(order | {"skip": len(outcome.results)}))
+    head = worker.read()
+    outcome.total = head["total"]
+    while len(outcome.results) < head["chosen"]:
+        result = worker.read()
+        outcome.results.append((result["status"], result["message"]))
 
 
 def run_all(
@@ -163,13 +119,13 @@ def run_all(
     outcomes: list[Outcome] = []
 
     def work() -> None:
-        worker = Worker()
+        worker = Worker(HERE / "worker.py", TIMEOUT)
         while True:
             try:
                 task = queue.get_nowait()
             except Empty:
                 break
-            outcomes.append(worker.run(task, each))
+            outcomes.append(run_task(worker, task, each))
             report(outcomes[-1])
         worker.close()
 
