@@ -50,6 +50,41 @@ def test_lengths(name: str, dtype: torch.dtype) -> None:
     assert not explanation.eager_ops, explanation
 
 
+SMALL: dict[str, Callable[[Tensor], Any]] = {
+    "nonzero": torch.nonzero,
+    "masked_select": lambda x: torch.masked_select(x, x > 0),
+    "unique": lambda x: torch.unique(x, return_inverse=True, return_counts=True),
+    "consecutive": lambda x: torch.unique_consecutive(x, return_inverse=True, return_counts=True),
+    "consecutive_rows": lambda x: torch.unique_consecutive(x, True, True, dim=0),
+    "unique_rows": lambda x: torch.unique(x, dim=0, return_inverse=True, return_counts=True),
+}
+
+
+# PyTorch refuses rows of a number and unique rows of no elements; it takes the length of a selection from
+# no elements to be unknown, and runs that and its consecutive rows itself.
+FEW: list[tuple[int, ...]] = [(), (0,), (0, 3), (1,), (2,), (1, 1), (2, 1)]
+LEFT = {("unique_rows", ()), ("consecutive_rows", ())} | {
+    (name, shape)
+    for name in ("masked_select", "unique_rows", "consecutive_rows")
+    for shape in FEW
+    if 0 in shape
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [(n, shape) for n in SMALL for shape in FEW if (n, shape) not in LEFT]
+)
+def test_few_elements(name: str, shape: tuple[int, ...]) -> None:
+    """What PyTorch takes lengths to be depends on how few elements there are."""
+    torch._dynamo.reset()
+    bridge.reset()
+    function = SMALL[name]
+    compiled = torch.compile(function, backend="deepseek", fullgraph=True)
+    for x in (torch.zeros(shape), torch.ones(shape), torch.rand(shape)):
+        torch.testing.assert_close(compiled(x), function(x), rtol=0, atol=0)
+    assert not bridge.explain().eager_ops
+
+
 def test_what_follows_runs_in_pytorch() -> None:
     bridge.reset()
     x = INPUTS[0].float()

@@ -112,8 +112,9 @@ def test_a_singular_matrix_raises_pytorchs_error() -> None:
 def test_sums_of_products_keep_their_dtype(dtype: torch.dtype) -> None:
     left, right = (torch.arange(24).reshape(2, *shape).to(dtype) for shape in ((3, 4), (4, 3)))
     x = torch.ones(3, 3, dtype=dtype)
-    got = compiled(lambda *args: torch.addbmm(*args, beta=2, alpha=3), x, left, right)
-    torch.testing.assert_close(got, torch.addbmm(x, left, right, beta=2, alpha=3))
+    for factors in ({"beta": 2, "alpha": 3}, {"beta": 1.7, "alpha": 0.6}):  # integers take whole ones
+        got = compiled(lambda *args, factors=factors: torch.addbmm(*args, **factors), x, left, right)
+        torch.testing.assert_close(got, torch.addbmm(x, left, right, **factors))
     a, b, weight = (torch.arange(12).reshape(shape).to(dtype) for shape in ((4, 3), (4, 3), (2, 2, 3)))
     got = compiled(torch.nn.functional.bilinear, a, b[:, :2], weight.mT)
     torch.testing.assert_close(got, torch.nn.functional.bilinear(a, b[:, :2], weight.mT))

@@ -6,6 +6,7 @@ Dynamo hands such ops over with `torch._dynamo.config.capture_dynamic_output_sha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from deepseek.torch.decompositions import decomposition
 
 aten = torch.ops.aten
 
-FEWEST = 3  # elements; of fewer PyTorch reckons lengths otherwise
 MOST_COMPARED = 1 << 24  # elements of rows that are compared, all with all
 
 
@@ -34,7 +34,7 @@ LENGTH = torch.ops.deepseek.length.default
 
 
 def _front(x: Tensor, count: Tensor) -> Tensor:
-    """The first `count` elements."""
+    """The first `count` elements of x, which has two or more: PyTorch takes so many to be possible."""
     y: Tensor = aten.slice.Tensor(x, 0, 0, LENGTH(count, x.shape[0]))
     return y
 
@@ -43,18 +43,22 @@ def _front(x: Tensor, count: Tensor) -> Tensor:
 
 
 def _compacted(holds: Tensor, values: Tensor) -> Tensor:
-    """Those of `values` where the mask holds, first ones first; zeros after them. Both have one axis."""
+    """Those of `values` where the mask holds, first ones first; one or more others after them. Both have one
+    axis.
+    """
     size = holds.shape[0]
     order = holds.to(torch.int64).cumsum(0) - 1
     row = torch.where(holds, order, size)
-    return torch.zeros([size + 1], dtype=values.dtype).scatter(0, row, values)[:size]
+    return torch.zeros([size + 1], dtype=values.dtype).scatter(0, row, values)
 
 
 @decomposition(aten.nonzero.default)
 def _nonzero(x: Tensor) -> Any:
-    if x.numel() < FEWEST:
-        return NotImplemented
+    if x.numel() == 0:
+        return torch.zeros([0, x.dim()], dtype=torch.int64)
     holds = x.reshape(-1) != 0
+    if x.dim() == 0:
+        return _front(torch.zeros([2, 0], dtype=torch.int64), holds.sum())
     rest = _compacted(holds, torch.arange(x.numel()))
     columns = []
     for extent in reversed(x.shape):
@@ -66,8 +70,8 @@ def _nonzero(x: Tensor) -> Any:
 @decomposition(aten.masked_select.default)
 def _masked_select(x: Tensor, mask: Tensor) -> Any:
     x, mask = aten.broadcast_tensors.default([x, mask])
-    if x.numel() < FEWEST:
-        return NotImplemented
+    if x.numel() == 0:
+        return NotImplemented  # PyTorch takes the length to be unknown
     holds = mask.reshape(-1)
     return _front(_compacted(holds, x.reshape(-1)), holds.sum())
 
@@ -94,6 +98,12 @@ def _groups(
     return firsts, of_place, sizes if counts else nothing
 
 
+def _nothing(x: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The groups of no elements."""
+    of_place, sizes = torch.zeros(list(places), dtype=torch.int64), torch.zeros([0], dtype=torch.int64)
+    return x.new_zeros([0]), of_place, sizes
+
+
 def _numbered(differs: Tensor) -> Tensor:
     """Numbers groups of equal neighbours; `differs` tells each element but the first from the one before."""
     return torch.cat([torch.zeros([1], dtype=torch.int64), differs.to(torch.int64).cumsum(0)])
@@ -101,8 +111,8 @@ def _numbered(differs: Tensor) -> Tensor:
 
 @decomposition(aten._unique2.default)
 def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    if x.numel() < FEWEST:
-        return NotImplemented
+    if x.numel() == 0:
+        return _nothing(x, x.shape if return_inverse else [0])
     values, order = x.reshape(-1).sort(stable=True)
     group = _numbered(values[1:] != values[:-1])
     firsts, of_place, sizes = _groups(values, group, order, return_inverse, return_counts)
@@ -113,8 +123,8 @@ def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return
 def _unique_consecutive(
     x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    if (x.numel() if dim is None else x.shape[dim]) < FEWEST or x.numel() == 0:
-        return NotImplemented
+    if x.numel() == 0:
+        return _nothing(x, x.shape if return_inverse else [0]) if dim is None else NotImplemented
     if dim is not None:
         values = x.movedim(dim, 0)
         rows = values.reshape(values.shape[0], -1)
@@ -133,7 +143,7 @@ def _unique_dim(
 ) -> Any:
     """A row's group is how many of the rows that are first of their kind are less than it."""
     values = x.movedim(dim, 0)
-    if not FEWEST <= values.shape[0] <= MOST_COMPARED // max(x.numel(), 1) or x.numel() == 0:
+    if x.numel() == 0 or values.shape[0] > MOST_COMPARED // x.numel():
         return NotImplemented
     rows = values.reshape(values.shape[0], -1)
     size, width = rows.shape

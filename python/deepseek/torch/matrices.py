@@ -173,6 +173,8 @@ def _pseudo_inverse(
 
 @decomposition(aten.addbmm.default)
 def _addbmm(x: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    """In x's dtype: PyTorch's own decomposition widens sums of small integers."""
+    """In x's dtype, factors too: PyTorch's own decomposition widens sums of small integers."""
+    if not x.is_floating_point() and not x.is_complex():
+        beta, alpha = int(beta), int(alpha)
     total: Tensor = torch.bmm(left, right).sum(0, dtype=x.dtype) * alpha
     return total if beta == 0 else total + x * beta

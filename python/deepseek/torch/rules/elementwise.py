@@ -94,6 +94,8 @@ def _unary(name: str) -> Callable[..., Value]:
     def translate(b: Builder, x: Value, *rest: Any) -> Value:
         if rest:
             raise Unsupported(f"{name} with other than default parameters")
+        if name == "sign" and x.dtype == "bool":
+            return x
         return b.op(name, b.cast(x, b.dtype()))
 
     return translate
@@ -253,9 +255,10 @@ def clamp(b: Builder, x: Value, low: Operand | None = None, high: Operand | None
         low, high = -1 if low is None else low, 1 if high is None else high
     dtype = b.dtype()
     x = b.cast(x, dtype)
+    maximum, minimum = (_OF_BOOLS[n] if dtype == "bool" else n for n in ("maximum", "minimum"))
     if low is not None:
-        x = b.op("maximum", x, b.tensor(low, dtype))
-    return x if high is None else b.op("minimum", x, b.tensor(high, dtype))
+        x = b.op(maximum, x, b.tensor(low, dtype))
+    return x if high is None else b.op(minimum, x, b.tensor(high, dtype))
 
 
 @rule(aten.where.self)

@@ -118,7 +118,11 @@ def index_put(
     if mask is not None and mask.dtype == "bool" and not accumulate:
         return _masked_put(b, x, mask, values)
     if x.dtype == "bool" and accumulate:
-        raise Unsupported("a sum of bools")
+        return b.cast(_put_at(b, b.cast(x, "uint8"), indices, b.cast(values, "uint8"), "max"), "bool")
+    return _put_at(b, x, indices, values, "add" if accumulate else "none")
+
+
+def _put_at(b: Builder, x: Value, indices: Sequence[Value | None], values: Value, reduction: str) -> Value:
     where = places(b, x, indices)
     others: list[Dim] = [x.shape[i] for i in where.others]
     count, first = len(where.shape), where.first
@@ -127,7 +131,6 @@ def index_put(
     rows = product(where.shape)
     updates = b.reshape(b.transpose(values, perm), [rows, *others])
     moved = where.moved(b, x)
-    reduction = "add" if accumulate else "none"
     moved = b.op("scatter_nd", moved, b.reshape(where.flat, [rows, 1]), updates, reduction=reduction)
     back = [0] * len(x.shape)
     for position, i in enumerate([*where.at, *where.others]):
@@ -210,11 +213,17 @@ def scatter_reduce(
     b: Builder, x: Value, along: int, index: Value, source: Value, reduce: str, *, include_self: bool = True
 ) -> Value:
     if x.dtype == "bool":
-        raise Unsupported("a reduction of bools")
+        if reduce == "mean":
+            raise Unsupported("a mean of bools")
+        same = {"sum": "amax", "prod": "amin"}.get(reduce, reduce)
+        numbers = (b.cast(value, "uint8") for value in (x, source))
+        whole = scatter_reduce(b, next(numbers), along, index, next(numbers), same, include_self=include_self)
+        assert isinstance(whole, Value)
+        return b.cast(whole, "bool")
     name = {"sum": "add", "mean": "add", "prod": "mul", "amax": "max", "amin": "min"}[reduce]
-    ones = b.broadcast(b.constant(1, x.dtype), index.shape)
-    hits = _scattered(b, filled(b, x.shape, 0, x.dtype), along, index, ones, "add")
-    hit = b.op("greater", hits, b.constant(0, x.dtype))
+    ones = b.broadcast(b.constant(1, "int64"), index.shape)
+    hits = _scattered(b, filled(b, x.shape, 0, "int64"), along, index, ones, "add")
+    hit = b.op("greater", hits, b.constant(0, "int64"))
     if not include_self:
         last = extreme(x.dtype, largest=reduce == "amin")
         identity = {"add": 0, "mul": 1, "max": last, "min": last}[name]
@@ -222,8 +231,8 @@ def scatter_reduce(
     total = _scattered(b, x, along, index, source, name)
     if reduce != "mean":
         return total
-    one = b.constant(1, x.dtype)
-    count = b.op("add", hits, one) if include_self else b.op("maximum", hits, one)
+    one = b.constant(1, "int64")
+    count = b.cast(b.op("add", hits, one) if include_self else b.op("maximum", hits, one), x.dtype)
     return b.op("floor_div" if x.dtype in INTEGER_NAMES else "div", total, count)
 
 
