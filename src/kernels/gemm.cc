@@ -5,7 +5,8 @@
 // depth padded with zeros to whole tiles on both sides. A task owns a block of rows and a group of panels. It reads the
 // left operand in place when that is a plain matrix or, where that costs less, as a convolution's windows (windows.h),
 // else packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
-// rows, in a phase before. Each tile of results goes through the epilogue.
+// rows, in a phase before; turned_rows.h packs one that lies turned. Each tile of results goes through the epilogue; a
+// deep product's sums wait in memory between chunks of the depth.
 #include <algorithm>
 #include <bit>
 
@@ -15,6 +16,7 @@
 #include "kernels/narrow_right.h"
 #include "kernels/panels.h"
 #include "kernels/register_tile.h"
+#include "kernels/turned_rows.h"
 #include "kernels/windows.h"
 
 namespace deepseek::kernels {
@@ -34,6 +36,7 @@ constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line.
 constexpr std::int64_t kRoomyStep = 20;
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
+constexpr std::int64_t kChunksHeld = 4;                  // of a deep product, in the half of a cache
 
 class GemmLowering {
  public:
@@ -54,7 +57,8 @@ class GemmLowering {
         stored_(narrow_ ? narrow_->stored : tile.right),
         windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
-        b_(block_for(m_, run_, n_, k_, batch_, tile, context.target, context.threads)) {}
+        chunk_(deep_chunk()),
+        b_(block_for(m_, run_, n_, chunk_, batch_, tile, context.target, context.threads)) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -189,6 +193,18 @@ class GemmLowering {
     const Expr to[] = {0, 0};
     return Plain{x->buffer, substitute(x->args[0], from, to), stride};
   }
+
+  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by.
+  Dim deep_chunk() const {
+    const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
+    const std::int64_t most = target_.l2_bytes / 2 / (tile_.n * 4);
+    if (!in_vectors || windows_ || !k_.is_static() || k_.value() <= most) return k_;
+    Assembly a(g_);
+    if (!plain(a.scope(), 0)) return k_;
+    const std::int64_t chunks = ceil_of(k_.value(), most / kChunksHeld);
+    return ceil_of(k_.value(), chunks);
+  }
+  bool in_chunks() const { return !(chunk_ == k_); }
 
   // Whether rows of a tile push each other out of the first cache. A few more than it has ways do not: it evicts at random
   // enough.
@@ -408,9 +424,16 @@ class GemmLowering {
     return stmt(Prefetch{left.buffer, left.next + row * left.stride + column - row});
   }
 
-  // c += left * right, the whole depth of both.
+  // Steps of the depth, and where sums wait meanwhile that had others before or will have others after.
+  struct Span {
+    Expr first, count;
+    Buffer sums = {};
+    bool is_last = true;
+  };
+
+  // c += left * right, over the steps of `span`.
   Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
-                const Expr& tile_index, const Epilogue& e, bool rows_first) {
+                const Expr& tile_index, const Epilogue& e, bool rows_first, const Span& span) {
     std::vector<Axis> steps;
     Expr k = 0, column = 0;  // the depth, and where it is in the left operand
     for (const Windows::Step& s : left.depth) {
@@ -420,8 +443,8 @@ class GemmLowering {
       column = column + var(steps.back().var) * (s.stride * each);
     }
     if (steps.empty()) {
-      steps.push_back(make_axis("k", ceil_of(expr_of(padded_), tile_.k)));
-      k = column = var(steps.back().var) * tile_.k;
+      steps.push_back(make_axis("k", ceil_of(span.count, tile_.k)));
+      k = column = span.first + var(steps.back().var) * tile_.k;
     }
     const bool full_depth = tile_.k == tile_.group || (k_.is_static() && k_.value() % tile_.k == 0);
     const Expr depth =
@@ -434,7 +457,7 @@ class GemmLowering {
       const Expr step = floordiv(k, rows_of_step);
       if (right.buffer->space == Space::Global)
         body.push_back(prefetch_next(right, step, rows_of_step, tile_index));
-      prefetch_lines(e, step, rows_first, before, body);
+      if (span.is_last) prefetch_lines(e, step, rows_first, before, body);
       if (left.next.get() != nullptr) body.push_back(prefetch_left(left, column, var(steps.back().var)));
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
@@ -454,7 +477,8 @@ class GemmLowering {
 
   // One tile of results: products and the epilogue.
   Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& panel, const Expr& first_row,
-            const Expr& first_column, const Expr& tile_index, const Epilogue& e, bool rows_first) {
+            const Expr& first_column, const Expr& tile_index, const Epilogue& e, bool rows_first,
+            const Span& span, const Expr& waiting) {
     const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
     const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
     const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
@@ -465,11 +489,14 @@ class GemmLowering {
     };
     const Tiles t{tile_of("c", tile_.accumulator, b_.mr, b_.nr), tile_of("a", tile_.operands, b_.mr, tile_.k),
                   tile_of("b", tile_.right, tile_.k, b_.nr)};
-    return block({stmt(TileAlloc{t.c}), stmt(TileAlloc{t.x}), stmt(TileAlloc{t.y}),
-                  stmt(TileFill{t.c, zero(tile_.accumulator)}),
+    const Stmt begin = span.sums ? stmt(TileLoad{t.c, span.sums, waiting, b_.nr, 1, b_.mr, b_.nr})
+                                 : stmt(TileFill{t.c, zero(tile_.accumulator)});
+    const Stmt wait = stmt(Store{span.sums, waiting + var(e.i) * b_.nr + var(e.j), var(e.value), {}});
+    return block({stmt(TileAlloc{t.c}), stmt(TileAlloc{t.x}), stmt(TileAlloc{t.y}), begin,
                   is_narrow(right) ? narrow_products(a, {right, panel, tile_index, t.y}, left, t)
-                                   : products(left, right, t, rows, tile_index, e, rows_first),
-                  stmt(TileStore{t.c, e.i, e.j, e.value, rows, columns, e.stores})});
+                                   : products(left, right, t, rows, tile_index, e, rows_first, span),
+                  span.is_last ? stmt(TileStore{t.c, e.i, e.j, e.value, rows, columns, e.stores})
+                               : stmt(TileStore{t.c, e.i, e.j, e.value, b_.mr, b_.nr, wait})});
   }
 
   // Windows of few channels are many short runs, which are packed out of a copy with its border written out.
@@ -522,6 +549,28 @@ class GemmLowering {
     return block(std::move(stmts));
   }
 
+  bool packs_turned() const {
+    return tile_.k == 1 && in_word_ == 1 && !gpu_ && tile_.operands_in == Space::Global && tile_.any_rows &&
+           lies_turned(g_, c_);
+  }
+  // Packed by steps of the depth, by the task or by a phase of its own.
+  Operand turned_operand(Assembly& a, const Expr& batch, const Expr& block_row, const Expr& row,
+                         const Expr& t, std::vector<Stmt>& task) const {
+    const std::int64_t depth = k_.value();
+    const std::vector<Windows::Step> steps = {{depth, b_.mr}};
+    if (shares_rows()) {
+      const Buffer rows = pack_all_turned(a, c_, tile_.operands, b_.mr);
+      return {rows, (batch * (b_.tiles * b_.mr) + row) * depth, 1, false, steps};
+    }
+    const Buffer rows =
+        make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * (b_.mr * depth));
+    task.push_back(stmt(Alloc{rows}));
+    const Expr count = full_blocks() ? b_.tiles_per_block
+                                     : loops::min(b_.tiles_per_block, b_.tiles - floordiv(block_row, b_.mr));
+    task.push_back(pack_turned(a, c_, {batch, block_row, count, b_.mr}, 0, depth, rows, Expr(0)));
+    return {rows, t * (b_.mr * depth), 1, false, steps};
+  }
+
   // The block's rows of the left operand: in place, packed by the task, or packed by a phase of their own (where a
   // task is a block of threads, or several groups of panels want the same rows).
   Operand left_operand(Assembly& a, const Expr& batch, const Expr& block_row, const Expr& row, const Expr& t,
@@ -534,6 +583,7 @@ class GemmLowering {
     if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))
       return {p->buffer, p->base + row * p->stride, p->stride, true, {}};
     a.scope().take_checks();
+    if (packs_turned()) return turned_operand(a, batch, block_row, row, t, task);
     if (packs_short_runs()) copy_ = bordered_copy(a, c_, tile_.operands);
     const Expr stride = floordiv(expr_of(padded_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
@@ -614,14 +664,10 @@ class GemmLowering {
     const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
     const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
     const Buffer wide = make_buffer("wide", tile_.right, Space::Shared, expr_of(padded_) * b_.nr);
-    Stmt one = tile(a, left, widens ? Operand{wide, 0, b_.nr, false, {}} : right, among_all, var(first_row),
-                    column, var(t.var), e, rows_first);
-    if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
     const auto if_there_is_one = [&](Stmt s) {
       return b_.panel_groups.int_value() == 1 ? s
                                               : stmt(If{var(panel_index) < b_.panels, std::move(s), nullptr});
     };
-    one = if_there_is_one(std::move(one));
     Stmt panel_let = stmt(Let{panel_index, var(group.var) * b_.panels_per_group + var(panel.var)});
     if (widens) {
       task.push_back(stmt(Alloc{wide}));
@@ -631,11 +677,30 @@ class GemmLowering {
     // A panel stays in the first cache while the block's tiles go by, unless what is read beside it is better read row by
     // row; a GPU's threads each take a row of tiles.
     const LoopKind kind = gpu_ ? LoopKind::Thread : LoopKind::Serial;
-    task.push_back(
-        rows_first ? loop(t, kind,
-                          block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
-                   : loop(panel, LoopKind::Serial,
-                          block({panel_let, loop(t, kind, block({row_let, std::move(one)}))})));
+    const Expr waiting = (var(panel.var) * b_.tiles_per_block + var(t.var)) * (b_.mr * b_.nr);
+    const auto over_tiles = [&](const Span& span) {
+      Stmt one = tile(a, left, widens ? Operand{wide, 0, b_.nr, false, {}} : right, among_all, var(first_row),
+                      column, var(t.var), e, rows_first, span, waiting);
+      if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
+      one = if_there_is_one(std::move(one));
+      return rows_first
+                 ? loop(t, kind,
+                        block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
+                 : loop(panel, LoopKind::Serial,
+                        block({panel_let, loop(t, kind, block({row_let, std::move(one)}))}));
+    };
+    if (!in_chunks()) {
+      task.push_back(over_tiles({0, expr_of(padded_)}));
+    } else {
+      const std::int64_t depth = k_.value(), each = chunk_.value(), before = ceil_of(depth, each) - 1;
+      const Expr size = b_.panels_per_group * b_.tiles_per_block * (b_.mr * b_.nr);
+      const Buffer sums = make_buffer("sums", tile_.accumulator, Space::Shared, size);
+      const Axis at = make_axis("i", size), chunk = make_axis("chunk", before);
+      task.push_back(stmt(Alloc{sums}));
+      task.push_back(loop(at, LoopKind::Vector, stmt(Store{sums, var(at.var), zero(tile_.accumulator), {}})));
+      task.push_back(loop(chunk, LoopKind::Serial, over_tiles({var(chunk.var) * each, each, sums, false})));
+      task.push_back(over_tiles({before * each, depth - before * each, sums, true}));
+    }
     const std::vector<Axis> grid =
         b_.keeps_rows ? std::vector{batch, rows, group} : std::vector{batch, group, rows};
     a.phase(parallel_over(grid, block(std::move(task))));
@@ -655,6 +720,7 @@ class GemmLowering {
   DType stored_;  // of the right operand, packed
   std::optional<Windows> windows_;
   Dim run_;
+  Dim chunk_;  // of the depth: the sums of all of a task's tiles go over one before the next
   Blocking b_;
   std::optional<Buffer> copy_;  // of the left operand, to pack rows out of
 };

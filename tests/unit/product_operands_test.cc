@@ -1,0 +1,76 @@
+// Products by how their left operand lies: turned, as in gradients of weights, read as it is or computed on the way; and
+// so deep that their sums wait between chunks. Against the definition, on any number of threads bit by bit.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "passes/lower.h"
+#include "passes/pipeline.h"
+#include "unit/support.h"
+
+namespace deepseek {
+namespace {
+
+using testing::expect_close;
+using testing::random_tensor;
+using testing::reference;
+
+class ProductOperands : public ::testing::TestWithParam<testing::NamedTarget> {};
+
+struct Case {
+  std::int64_t batch, m, k, n;
+  bool turned, computed;
+};
+
+// relu(left * w + residual)
+Graph model(const Case& c) {
+  Graph g;
+  const Shape shape = c.turned ? Shape{c.batch, c.k, c.m} : Shape{c.batch, c.m, c.k};
+  Value left = g.placeholder("x", DType::F32, shape);
+  if (c.computed) left = g.op("mul", {left, g.placeholder("z", DType::F32, shape)});
+  if (c.turned) left = g.op("transpose", {left}, {{"perm", std::vector<std::int64_t>{0, 2, 1}}});
+  const Value w = g.placeholder("w", DType::F32, {c.batch, c.k, c.n}),
+              r = g.placeholder("r", DType::F32, {c.batch, c.m, c.n});
+  g.output("y", g.op("relu", {g.op("add", {g.op("matmul", {left, w}), r})}));
+  return g;
+}
+
+TEST_P(ProductOperands, AreTheDefinition) {
+  const auto target = GetParam().make();
+  for (const Case& c : {Case{1, 130, 9, 31, true, false},
+                        {1, 300, 70, 20, true, true},   // packed by tasks
+                        {1, 45, 130, 210, true, true},  // packed by a phase
+                        {3, 28, 65, 33, true, false},
+                        {2, 1, 40, 3, true, false},
+                        {1, 5, 1, 70, true, true},
+                        {1, 64, 1030, 24, true, false},  // rows that alias when they are gathered
+                        {1, 17, 20011, 37, false, false},
+                        {1, 15, 20000, 40, true, false},
+                        {2, 3, 20480, 5, false, true}}) {
+    SCOPED_TRACE(::testing::Message() << c.batch << " x " << c.m << " x " << c.k << " x " << c.n);
+    const Graph g = model(c);
+    NamedTensors inputs;
+    int seed = 0;
+    for (const Node* input : g.inputs()) {
+      Dims dims;
+      for (const Dim& d : input->out().shape()) dims.push_back(d.value());
+      inputs.emplace(input->name, random_tensor(dims, ++seed));
+    }
+    const Tensor expected = reference(g, inputs).at("y");
+    Tensor first;
+    for (const int threads : {1, 2, 5}) {
+      const Executable e = lower(run_pipeline(g, {}), *target, {.threads = threads, .way = "gemm"});
+      const Tensor y = e.run(inputs).at("y");
+      expect_close(y, expected);
+      if (threads == 1) first = y;
+      const auto bytes = static_cast<std::size_t>(y.numel()) * sizeof(float);
+      EXPECT_EQ(std::memcmp(y.data(), first.data(), bytes), 0) << threads << " threads";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, ProductOperands, ::testing::ValuesIn(testing::every_target()),
+                         testing::target_name);
+
+}  // namespace
+}  // namespace deepseek
