@@ -1,5 +1,6 @@
 #include "passes/lower.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -169,6 +170,7 @@ class Lowering {
       if (!ids_.contains(key(v))) ids_[key(v)] = builder_.temp(v.type());
     for (std::size_t c = 0; c < lowered.calls.size(); ++c, ++next) {
       const Call& call = lowered.calls[c];
+      if (lowered.defines.empty() && taken_from_before(lowered, call, temps)) continue;
       KernelStep step{compiled[next], {}, {}, call.program.messages};
       for (const std::string& s : call.program.symbols) step.dims.push_back(Dim::symbol(s));
       bool fixed = call.program.symbols.empty() && lowered.defines.empty();
@@ -188,6 +190,41 @@ class Lowering {
     if (const std::string tried = choice.str(); !tried.empty()) note += " of " + tried;
     if (!choice.apart.empty()) note += ", not joined with what it reads: " + choice.apart;
     builder_.note(note + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
+  }
+
+  // What a group prepares for itself of values alone, as a panel of weights, is prepared once for all that want the same.
+  bool taken_from_before(const Lowered& lowered, const Call& call, std::vector<ValueId>& temps) {
+    const kernels::TempArg* made = nullptr;
+    std::string work;
+    for (std::size_t i = 0; i < call.args.size(); ++i) {
+      const loops::Access access = call.program.params[i].access;
+      if (access == loops::Access::Workspace) continue;
+      const auto* temp = std::get_if<kernels::TempArg>(&call.args[i]);
+      if ((temp != nullptr) != (access == loops::Access::Write) || (temp && made)) return false;
+      if (temp)
+        made = temp;
+      else
+        work += std::to_string(argument(call.args[i], temps)) + " ";
+    }
+    if (!made || !only_written_by(lowered, call, made->index)) return false;
+    loops::Program unnamed = call.program;
+    unnamed.name = "prepare";
+    work += loops::print(unnamed);
+    ValueId& own = temps[static_cast<std::size_t>(made->index)];
+    const auto [at, is_new] = prepared_.emplace(std::move(work), own);
+    own = at->second;
+    return !is_new;
+  }
+
+  static bool only_written_by(const Lowered& lowered, const Call& call, int temp) {
+    return std::all_of(lowered.calls.begin(), lowered.calls.end(), [&](const Call& other) {
+      if (&other == &call) return true;
+      for (std::size_t i = 0; i < other.args.size(); ++i) {
+        const auto* arg = std::get_if<kernels::TempArg>(&other.args[i]);
+        if (arg && arg->index == temp && other.program.params[i].access != loops::Access::Read) return false;
+      }
+      return true;
+    });
   }
 
   ValueId argument(const Arg& a, const std::vector<ValueId>& temps) {
@@ -226,6 +263,7 @@ class Lowering {
   std::vector<Choice> choices_;  // by group
   std::map<Key, ValueId> ids_;
   std::set<ValueId> fixed_;
+  std::map<std::string, ValueId> prepared_;  // by what each call reads and does
 };
 
 }  // namespace

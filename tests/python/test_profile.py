@@ -119,3 +119,23 @@ def test_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "gelu  (the_node)" in done.stdout
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_weights_that_several_products_read_are_packed_once() -> None:
+    graph = ds.Graph()
+    w = graph.placeholder("w", shape=[48, 48], dtype="float32")
+    x = graph.placeholder("x", shape=[5, 48], dtype="float32")
+    for _ in range(3):
+        x = graph.tanh(graph.matmul(x, w))
+    graph.matmul(x, graph.transpose(w, perm=[1, 0]), name="y")
+    executable = ds.compile(graph, threads=1)
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.standard_normal(shape).astype("f") for name, shape in (("w", (48, 48)), ("x", (5, 48)))
+    }
+    packs = [step for step in ds.profile(executable, arrays, runs=2).steps if step.way == "gemm pack"]
+    assert len(packs) == 2  # w and its transpose
+    expected = arrays["x"].astype("d")
+    for _ in range(3):
+        expected = np.tanh(expected @ arrays["w"])
+    np.testing.assert_allclose(executable.run(arrays)["y"], expected @ arrays["w"].T, rtol=1e-4, atol=1e-4)
