@@ -3,6 +3,7 @@
 python tests/opinfo/suite.py                    every sample of every op in every dtype below (hours)
 python tests/opinfo/suite.py --each 3           three samples of each op, spread over its list
 python tests/opinfo/suite.py --dtypes float32 --ops linalg.qr,sort --verbose
+python tests/opinfo/suite.py --gradcheck        gradients against finite differences, in float64
 
 Samples run in worker processes: a crash or a hang is that sample's result. What is counted: samples whose
 results agree and whose every ATen op ran in our pieces (those with random draws, which PyTorch's generator
@@ -20,7 +21,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from support.worker import Worker  # noqa: E402
 
+KINDS = ("forward", "gradient", "gradcheck")
 DTYPES = ("float32", "float64", "bfloat16", "int64", "int32", "bool")
 TIMEOUT = 300.0  # seconds that one sample, or making an op's samples, may take
 
@@ -38,7 +40,10 @@ class Task:
     op: int  # in op_db
     name: str
     dtype: str
-    gradient: bool
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.kind}"
 
 
 @dataclass
@@ -69,15 +74,21 @@ def tasks(dtypes: Sequence[str] = DTYPES, names: Sequence[str] = ()) -> list[Tas
         for i, op in enumerate(op_db):
             if kind not in op.dtypes or (names and not {op.name, op.formatted_name} & set(names)):
                 continue
-            chosen.append(Task(i, op.formatted_name, dtype, gradient=False))
+            chosen.append(Task(i, op.formatted_name, dtype, "forward"))
             if kind.is_floating_point and op.supports_autograd and kind in op.backward_dtypes:
-                chosen.append(Task(i, op.formatted_name, dtype, gradient=True))
+                chosen.append(Task(i, op.formatted_name, dtype, "gradient"))
     return chosen
 
 
-def fixed_part(chosen: Sequence[Task]) -> list[Task]:
-    """What ./dev test runs: every 80th task, the same ones each time."""
-    return list(chosen[::80])
+def gradchecks(names: Sequence[str] = ()) -> list[Task]:
+    """torch.autograd.gradcheck through the compiled function."""
+    have = tasks(["float64"], names)
+    return [replace(task, kind="gradcheck") for task in have if task.kind == "gradient"]
+
+
+def fixed_part(chosen: Sequence[Task], step: int = 80) -> list[Task]:
+    """What ./dev test runs: every step-th task, the same ones each time."""
+    return list(chosen[::step])
 
 
 def run_task(worker: Worker, task: Task, each: int) -> Outcome:
@@ -97,7 +108,7 @@ def run_task(worker: Worker, task: Task, each: int) -> Outcome:
 
 def ask(worker: Worker, task: Task, each: int, outcome: Outcome) -> None:
     """Adds the results of the samples that `outcome` does not have yet."""
-    order = {"op": task.op, "dtype": task.dtype, "gradient": task.gradient, "each": each}
+    order = {"op": task.op, "dtype": task.dtype, "kind": task.kind, "each": each}
     worker.send(json.dumps(order | {"skip": len(outcome.results)}))
     head = worker.read()
     outcome.total = head["total"]
@@ -163,14 +174,14 @@ def rate(outcomes: Sequence[Outcome]) -> str:
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     lines = []
-    for gradient in (False, True):
+    for kind in KINDS:
         for dtype in DTYPES:
-            some = [o for o in outcomes if o.task.dtype == dtype and o.task.gradient == gradient]
+            some = [o for o in outcomes if o.task.dtype == dtype and o.task.kind == kind]
             if some:
-                lines.append(f"{'gradient' if gradient else 'forward'} {dtype}: {rate(some)}")
-        some = [o for o in outcomes if o.task.gradient == gradient]
+                lines.append(f"{kind} {dtype}: {rate(some)}")
+        some = [o for o in outcomes if o.task.kind == kind]
         if len({o.task.dtype for o in some}) > 1:
-            lines.append(f"{'gradient' if gradient else 'forward'}, all dtypes: {rate(some)}")
+            lines.append(f"{kind}, all dtypes: {rate(some)}")
     return "\n".join(lines)
 
 
@@ -196,21 +207,21 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=0, help="samples of an op at most; 0: all")
     parser.add_argument("--dtypes", default=",".join(DTYPES))
     parser.add_argument("--ops", default="", help="names, with commas between")
+    parser.add_argument("--gradcheck", action="store_true", help="check gradients by finite differences")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th task from the i-th")
     parser.add_argument("--missing", action="store_true", help="rank what PyTorch ran by samples lost")
     parser.add_argument("--verbose", action="store_true", help="print what PyTorch ran, too")
     args = parser.parse_args()
-    chosen = tasks(args.dtypes.split(","), [name for name in args.ops.split(",") if name])
+    names = [name for name in args.ops.split(",") if name]
+    chosen = gradchecks(names) if args.gradcheck else tasks(args.dtypes.split(","), names)
     first, step = (int(part) for part in args.shard.split("/"))
 
     def report(outcome: Outcome) -> None:
         quiet = ("compiled", "left") if args.verbose else ("compiled", "left", "partly", "drawn")
-        task = outcome.task
         for i, (status, message) in enumerate(outcome.results):
             if status not in quiet:
-                what = "gradient" if task.gradient else "forward"
-                print(f"{task.name} {task.dtype} {what} {i}: {status}: {message}", flush=True)
+                print(f"{outcome.task} {i}: {status}: {message}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:  # compiled samples of a suite are of no use to others
         os.environ["DEEPSEEK_CACHE_DIR"] = folder

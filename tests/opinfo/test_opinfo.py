@@ -16,21 +16,23 @@ suite = importlib.util.module_from_spec(spec)
 sys.modules["opinfo_suite"] = suite
 spec.loader.exec_module(suite)
 
-FORWARD_GATE = 0.85  # of all samples, compiled whole
-GRADIENT_GATE = 0.85
+GATES = {"forward": 0.9, "gradient": 0.85, "gradcheck": 0.85}  # of all samples, compiled whole
 
 
 @pytest.fixture(scope="module")
 def outcomes(whole_suites: bool) -> "list[suite.Outcome]":
-    chosen = suite.tasks()
-    found = suite.run_all(chosen, 0) if whole_suites else suite.run_all(suite.fixed_part(chosen), 1)
+    chosen, checks = suite.tasks(), suite.gradchecks()
+    if whole_suites:
+        found = suite.run_all(chosen + checks, 0)
+    else:
+        found = suite.run_all(suite.fixed_part(chosen) + suite.fixed_part(checks, 40), 1)
     print(suite.summary(found))
     return found
 
 
 def bad(outcomes: "list[suite.Outcome]", *statuses: str) -> list[str]:
     return [
-        f"{o.task.name} {o.task.dtype} {'gradient' if o.task.gradient else 'forward'}: {status}: {message}"
+        f"{o.task}: {status}: {message}"
         for o in outcomes
         for status, message in o.results
         if status in statuses
@@ -45,11 +47,11 @@ def test_no_crash_and_no_error(outcomes: "list[suite.Outcome]") -> None:
     assert not bad(outcomes, "crash", "timeout", "error")
 
 
-@pytest.mark.parametrize(("gradient", "gate"), [(False, FORWARD_GATE), (True, GRADIENT_GATE)])
+@pytest.mark.parametrize(("kind", "gate"), GATES.items())
 def test_rate(
-    outcomes: "list[suite.Outcome]", gradient: bool, gate: float, capsys: pytest.CaptureFixture[str]
+    outcomes: "list[suite.Outcome]", kind: str, gate: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    some = [o for o in outcomes if o.task.gradient == gradient]
+    some = [o for o in outcomes if o.task.kind == kind]
     with capsys.disabled():
-        print(f"\nOpInfo, {'gradient' if gradient else 'forward'}: {suite.rate(some)}")
+        print(f"\nOpInfo, {kind}: {suite.rate(some)}")
     assert suite.share(some) >= gate

@@ -1,20 +1,22 @@
 """Runs samples of PyTorch's operator database: reads tasks from stdin, one line of JSON each, and answers
 each sample with a line.
 
-A task is {"op": index in op_db, "dtype": name, "gradient": bool, "each": samples at most, "skip": how many
-of those are done}. The answers: {"total": samples of the op, "chosen": how many of them run}, then for each
-of them {"status", "message"}. Statuses:
+A task is {"op": index in op_db, "dtype": name, "kind": "forward", "gradient" or "gradcheck", "each": samples
+at most, "skip": how many of those are done}. The answers: {"total": samples of the op, "chosen": how many of
+them run}, then for each of them {"status", "message"}. Statuses:
 
-compiled   results agree and every ATen op ran in pieces of ours
+compiled   results agree (or torch.autograd.gradcheck finds no error) and every ATen op ran in pieces of ours
 partly     results agree; PyTorch ran some ops, the message says which, or the graph broke
 drawn      compiled whole but for draws of random numbers, which PyTorch's generator makes
-left       the op has nothing to compare: no differentiable result, or eager PyTorch refuses the sample
+left       the op has nothing to compare: no differentiable result, or eager PyTorch refuses the sample (or
+           fails gradcheck itself, as at a kink)
 wrong      a result that is neither eager's nor what eager gives in float64, nor about as close to that
 error      eager PyTorch has a result and the compiled function raises
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -26,12 +28,14 @@ from typing import Any
 import deepseek.torch as bridge
 import torch
 from torch._dynamo.utils import counters
+from torch.autograd.gradcheck import GradcheckError, gradcheck
 from torch.testing._internal import common_methods_invocations as op_database
 from torch.utils import _pytree as pytree
 
 op_db = op_database.op_db
 # Without it Dynamo keeps ops whose results are as long as the data say (unique, nonzero) to itself.
 torch._dynamo.config.capture_dynamic_output_shape_ops = True
+torch._functorch.config.donated_buffer = False  # gradcheck goes backward more than once
 # Some ops of the database set the seed inside the function that is compiled, which Dynamo cannot trace; here
 # the seed is set before each call.
 op_database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
@@ -51,6 +55,7 @@ TOLERANCE = {
 }
 COMPLEX_PART = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 WORSE = 4.0  # how many times eager's own error is right, where its result is far from float64's as well
+SLOW, LARGE = 60, 10_000  # elements of a sample that gradcheck takes one by one, and at all
 MESSAGE = 300  # characters
 
 
@@ -146,6 +151,30 @@ def settled(call: Call, results: list[Any]) -> list[Any]:
     return [*results[:-1], x.gather(dim, index)]
 
 
+def shared(x: torch.Tensor, gradient: torch.Tensor, dim: int) -> torch.Tensor:
+    """The gradient with each element's replaced by the sum over the elements equal to it along `dim`."""
+    values, order = x.detach().movedim(dim, -1).sort(stable=True)
+    differs = torch.zeros_like(order)
+    differs[..., 1:] = values[..., 1:] != values[..., :-1]
+    group = differs.cumsum(-1)
+    sorted_gradient = gradient.double().movedim(dim, -1).gather(-1, order)
+    sums = torch.zeros_like(sorted_gradient).scatter_add(-1, group, sorted_gradient).gather(-1, group)
+    return torch.empty_like(sums).scatter(-1, order, sums).movedim(-1, dim).to(gradient.dtype)
+
+
+def settled_gradients(call: Call, gradients: list[Any]) -> list[Any]:
+    """The gradients, shared where equal elements leave a choice of whose they are."""
+    x, args, kwargs = call.sample.input, call.sample.args, call.sample.kwargs
+    place = POSITIONS.get(call.op.name)
+    if (place is None and call.op.name != "msort") or x.dim() == 0 or x.numel() == 0:
+        return gradients
+    if place is None:
+        return [shared(x, gradients[0], dim=0)]
+    if "dim" not in kwargs and len(args) <= place and call.op.name in ("median", "nanmedian"):
+        return [shared(x.reshape(-1), gradients[0].reshape(-1), dim=0)]
+    return [shared(x, gradients[0], kwargs.get("dim", args[place] if len(args) > place else -1))]
+
+
 def error(got: torch.Tensor, exact: torch.Tensor) -> float:
     """The largest error; infinite where there is none, as with NaN."""
     distance = (got.to(exact.dtype) - exact).abs()
@@ -183,6 +212,18 @@ def difference(got: list[Any], want: list[Any], wide: Callable[[], list[Any] | N
     return ""
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled, and nothing else."""
+    torch._dynamo.reset()
+    counters.clear()
+    bridge.reset()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return torch.compile(call, backend="deepseek", dynamic=False, options={"threads": 1})
+
+
 def check(op: Any, sample: Any, gradient: bool) -> tuple[str, str]:
     call = Call(op, sample)
     try:
@@ -191,26 +232,67 @@ def check(op: Any, sample: Any, gradient: bool) -> tuple[str, str]:
         return "left", f"eager: {error}"
     if want is None:
         return "left", "nothing differentiable"
-    torch._dynamo.reset()
-    counters.clear()
-    bridge.reset()
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        return op.op(*args, **kwargs)
-
-    compiled = torch.compile(function, backend="deepseek", dynamic=False, options={"threads": 1})
     try:
-        got = evaluate(call, compiled, gradient)
+        got = evaluate(call, compiled(op.op), gradient)
     except Exception as error:
         return "error", f"{type(error).__name__}: {error}"
     assert got is not None
     if op.name in UNDEFINED:
         got, want = ([(r.dtype, r.shape) for r in results] for results in (got, want))
-    if not gradient:
-        got, want = settled(call, got), settled(call, want)
-    wrong = difference(got, want, lambda: evaluate(call, op.op, gradient, wide=True))
-    if wrong:
-        return "wrong", wrong
+    settle = settled_gradients if gradient else settled
+
+    def exact() -> list[Any] | None:
+        wide = evaluate(call, op.op, gradient, wide=True)
+        return settle(call, wide) if gradient and wide else wide
+
+    wrong = difference(settle(call, got), settle(call, want), exact)
+    return ("wrong", wrong) if wrong else who_ran()
+
+
+def finite_differences(call: Call, function: Callable[..., Any]) -> None:
+    """Raises where gradients differ from finite differences; see torch.autograd.gradcheck.
+
+    From SLOW elements on along random directions. Gradients are ours; each step is a call of the function.
+    """
+    op = call.op
+    tensors = fresh(call.tensors, wide=False)
+    inputs = [t for t in tensors if t.requires_grad]
+
+    @functools.wraps(op.op)  # some wrappers look at the name
+    def named(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    def results(*inputs: torch.Tensor) -> list[torch.Tensor]:
+        given = iter(inputs)
+        found = call(
+            functools.partial(op.gradcheck_wrapper, named),
+            [next(given) if t.requires_grad else t for t in tensors],
+        )
+        return [r for r in found if isinstance(r, torch.Tensor) and r.requires_grad]
+
+    fast = bool(op.gradcheck_fast_mode) or sum(t.numel() for t in inputs) >= SLOW
+    tolerance = op.gradcheck_nondet_tol
+    gradcheck(results, inputs, nondet_tol=tolerance, check_undefined_grad=False, fast_mode=fast)
+
+
+def check_differences(op: Any, sample: Any) -> tuple[str, str]:
+    call = Call(op, sample)
+    if evaluate(call, op.op, gradient=True) is None:
+        return "left", "nothing differentiable"
+    try:
+        finite_differences(call, compiled(op.op))
+    except Exception as error:
+        try:
+            finite_differences(call, op.op)
+        except Exception as own:
+            return "left", f"eager: {own}"
+        wrong = isinstance(error, GradcheckError)
+        return "wrong" if wrong else "error", f"{type(error).__name__}: {error}"
+    return who_ran()
+
+
+def who_ran() -> tuple[str, str]:
+    """Whether the last function compiled ran in pieces of ours, and what else."""
     explanation = bridge.explain()
     if explanation.draws and not explanation.eager_ops and not counters["graph_break"]:
         return "drawn", ", ".join(sorted(explanation.draws))
@@ -226,16 +308,26 @@ def answer(**fields: Any) -> None:
     print(json.dumps(fields), flush=True)
 
 
+def elements(sample: Any) -> int:
+    leaves = pytree.tree_leaves((sample.input, sample.args, sample.kwargs))
+    return sum(leaf.numel() for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+
 def run(task: dict[str, Any]) -> None:
     op = op_db[task["op"]]
-    dtype, gradient = getattr(torch, task["dtype"]), task["gradient"]
-    samples = list(op.sample_inputs("cpu", dtype, requires_grad=gradient))
+    dtype, kind = getattr(torch, task["dtype"]), task["kind"]
+    samples = list(op.sample_inputs("cpu", dtype, requires_grad=kind != "forward"))
+    if kind == "gradcheck":
+        samples = [sample for sample in samples if elements(sample) <= LARGE]
     each = task["each"] or len(samples)
     chosen = [samples[i * len(samples) // each] for i in range(each)] if len(samples) > each else samples
     answer(total=len(samples), chosen=len(chosen))
     for sample in chosen[task["skip"] :]:
         try:
-            status, message = check(op, sample, gradient)
+            if kind == "gradcheck":
+                status, message = check_differences(op, sample)
+            else:
+                status, message = check(op, sample, kind == "gradient")
         except Exception as error:
             status, message = "error", f"the check: {type(error).__name__}: {error}"
         answer(status=status, message=" ".join(message.split())[:MESSAGE])
