@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "deepseek/error.h"
 
@@ -13,6 +14,10 @@ using namespace loops;
 namespace {
 // A reduction over at most this many points is unrolled: a pooling window, a depthwise kernel.
 constexpr std::int64_t kUnrolledReduction = 27;
+// A longer float sum is a sum of sums over about so many points, and these again, so that its rounding error does not grow
+// with its length (Higham, "The accuracy of floating point summation", 1993).
+constexpr std::int64_t kSummedInARow = 64;
+constexpr std::size_t kMostCuts = 2;
 }  // namespace
 
 Axis make_axis(std::string name, Expr extent) {
@@ -120,25 +125,87 @@ class ReductionExpander {
       points = a.extent.int_value() && points <= kUnrolledReduction ? points * *a.extent.int_value()
                                                                     : kUnrolledReduction + 1;
 
-    Unit unit;
-    unit.accumulator = make_buffer("acc", x.type(), Space::Register, 1);
-    nested.push_back(accumulate(r.reducer, unit.accumulator, body));
-    Stmt s = block(std::move(nested));
-    for (std::size_t i = axes.size(); i-- > 0;) {
-      const bool innermost = i + 1 == axes.size();
-      const LoopKind kind = vector_ && innermost           ? LoopKind::Vector
-                            : points <= kUnrolledReduction ? LoopKind::Unrolled
-                                                           : LoopKind::Serial;
-      s = loop(axes[i], kind, std::move(s));
+    const bool sums = r.reducer == Reducer::Sum && (x.type() == DType::F32 || x.type() == DType::F64);
+    const std::vector<std::size_t> cuts = sums ? cut(axes, body, nested) : std::vector<std::size_t>{};
+    const std::size_t innermost = axes.size() - 1;
+    const auto around = [&](std::size_t first, std::size_t end, Stmt s) {
+      for (std::size_t i = end; i-- > first;) {
+        const LoopKind kind = vector_ && i == innermost      ? LoopKind::Vector
+                              : points <= kUnrolledReduction ? LoopKind::Unrolled
+                                                             : LoopKind::Serial;
+        s = loop(axes[i], kind, std::move(s));
+      }
+      return s;
+    };
+    const auto begin = [&](const std::string& name) {
+      const Buffer acc = make_buffer(name, x.type(), Space::Register, 1);
+      return std::pair(acc,
+                       std::vector{stmt(Alloc{acc}), stmt(Store{acc, 0, identity(r.reducer, x.type()), {}})});
+    };
+
+    auto [acc, stmts] = begin("acc");
+    nested.push_back(accumulate(r.reducer, acc, body));
+    std::size_t end = axes.size();
+    for (const std::size_t at : cuts) {
+      stmts.push_back(around(at, end, block(std::move(nested))));
+      auto [sum, outer] = begin("sum" + std::to_string(at));
+      stmts.push_back(stmt(Accumulate{r.reducer, sum, 0, load(acc, 0), {}}));
+      nested = std::exchange(stmts, std::move(outer));
+      acc = sum;
+      end = at;
     }
-    unit.stmts = {stmt(Alloc{unit.accumulator}),
-                  stmt(Store{unit.accumulator, 0, identity(r.reducer, x.type()), {}}), std::move(s)};
+    stmts.push_back(around(0, end, block(std::move(nested))));
+    Unit unit{std::move(stmts), acc, {}, {}};
     collect(body, unit.vars, unit.buffers);
     for (const Axis& a : axes) collect(a.extent, unit.vars, unit.buffers);
-    const Expr result = load(unit.accumulator, 0);
+    const Expr result = load(acc, 0);
     units_.push_back(std::move(unit));
     keep_.push_back(x);
     return done_[x.get()] = result;
+  }
+
+  // Where a sum over the axes is long: the axes, inner ones first, from which on there are sums of their own. Axes may be cut
+  // in two for that. The innermost axis of vectors has many accumulators already.
+  std::vector<std::size_t> cut(std::vector<Axis>& axes, Expr& body, std::vector<Stmt>& nested) const {
+    std::vector<std::size_t> cuts;
+    std::int64_t inside = 1;
+    for (std::size_t i = axes.size() - (vector_ ? 1 : 0); i-- > 0 && cuts.size() < kMostCuts;) {
+      const std::optional<std::int64_t> extent = axes[i].extent.int_value();
+      if (extent && inside * *extent <= 2 * kSummedInARow) {
+        inside *= *extent;
+        continue;
+      }
+      const std::int64_t length = std::max<std::int64_t>(1, kSummedInARow / inside);
+      if (length > 1) {
+        for (std::size_t& c : cuts) ++c;
+        split(axes, i, length, body, nested);
+      }
+      cuts.push_back(++i);  // what is left of the axis may be long too
+      inside = 1;
+    }
+    return cuts;
+  }
+
+  // Cuts an axis into parts of a length, or of a shorter one that leaves no rest.
+  static void split(std::vector<Axis>& axes, std::size_t at, std::int64_t length, Expr& body,
+                    std::vector<Stmt>& nested) {
+    const Axis whole = axes[at];
+    const std::optional<std::int64_t> extent = whole.extent.int_value();
+    for (std::int64_t l = length; extent && l > length / 2 && *extent % length != 0; --l)
+      if (*extent % l == 0) length = l;
+    const Axis parts = make_axis(whole.var->name + "_part", floordiv(whole.extent + (length - 1), length));
+    const Expr first = var(parts.var) * length;
+    const bool even = extent && *extent % length == 0;
+    const Axis point =
+        make_axis(whole.var->name, even ? Expr(length) : loops::min(Expr(length), whole.extent - first));
+    const Expr to = first + var(point.var);
+    const Var from[] = {whole.var};
+    const auto replaced = [&](const Expr& e) { return loops::substitute(e, from, std::span(&to, 1)); };
+    body = replaced(body);
+    for (Axis& inner : axes) inner.extent = replaced(inner.extent);
+    for (Stmt& s : nested) s = kernels::substitute(s, whole.var, to);
+    axes[at] = point;
+    axes.insert(axes.begin() + static_cast<std::ptrdiff_t>(at), parts);
   }
 
   // Sums of products fuse where the accumulator is not shared between lanes.

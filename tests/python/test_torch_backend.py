@@ -433,3 +433,19 @@ def test_a_graph_with_writes_is_refused() -> None:
     module = make_fx(lambda x: [x.add_(1)])(torch.zeros(3))
     with pytest.raises(ds.Error, match=r"add_.*leaves its arguments, got writes"):
         compile_graph(module, [torch.zeros(3)], "inference", Options())
+
+
+def test_convolutions_of_a_training_step_are_as_exact_as_eager_ones() -> None:
+    """Batch norms of few values make large errors of small ones."""
+    layer = nn.Conv2d(304, 304, 3, padding=1, bias=False)
+    x = torch.randn(2, 304, 8, 8, requires_grad=True)
+    weight = torch.randn(2, 304, 8, 8)
+
+    def step(run: Callable[..., Any], x: torch.Tensor) -> list[torch.Tensor]:
+        y = run(x)
+        return [y.detach(), *torch.autograd.grad((y * weight.to(y.dtype)).sum(), [x, layer.weight])]
+
+    ours, eager = step(compiled(layer), x), step(layer, x)
+    layer.double()
+    for y, e, exact in zip(ours, eager, step(layer, x.double()), strict=True):
+        assert (y - exact).norm() <= 4 * (e - exact).norm()

@@ -47,14 +47,20 @@ class Options:
     # As in deepseek.compile. None: what the innermost deepseek.precision says, "fp32" outside of all.
     precision: str | None = None
     storage: str | None = None
-    tune: str = "fast"  # as in deepseek.compile, rtol too
-    rtol: float = 1e-5
+    tune: str = "fast"  # as in deepseek.compile
+    # As in deepseek.compile. None: RTOL.
+    rtol: float | None = None
     freeze: bool = (
         True  # keep what derives from parameters (packed weights) between calls of an inference graph
     )
     # Of what a forward pass keeps for its backward pass, at most so many bytes, or this part (a float up to
     # 1) of what it keeps by itself; the rest is computed again.
     memory_budget: float | None = None
+
+
+# Of a training step less than of inference: batch norms over few values, and derivatives that jump as ReLU's
+# does, make large errors of small ones.
+RTOL = {"inference": 1e-5, "forward": 1.5e-6, "backward": 1.5e-6}
 
 
 def compile_graph(
@@ -124,7 +130,7 @@ def _compile_islands(
                 precision=options.precision or "fp32",
                 storage=options.storage or "fp32",
                 tune=options.tune,
-                rtol=options.rtol,
+                rtol=options.rtol or RTOL[record.kind],
             )
             held = [i for i, node in enumerate(island.inputs) if node in parameters]
             pieces[id(island)] = Piece(executable, held)
