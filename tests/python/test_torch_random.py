@@ -62,14 +62,15 @@ def test_a_seed_repeats_the_draws_and_they_go_on_without_one() -> None:
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("layout", ["rows", "transposed", "channels last"])
+@pytest.mark.parametrize("layout", ["rows", "transposed", "channels last", "expanded"])
 def test_seeds_give_the_masks_of_eager(layout: str, dynamic: bool) -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         if layout == "transposed":
             x = x.transpose(0, 2)
         if layout == "channels last":
             x = x.contiguous(memory_format=torch.channels_last)
-        return nn.functional.dropout(x * 2, 0.3)
+        y = x * 2
+        return nn.functional.dropout(y[:, :1].expand(-1, 4, -1, -1) if layout == "expanded" else y, 0.3)
 
     x = torch.ones(3, 4, 5, 6)
     torch.manual_seed(1)

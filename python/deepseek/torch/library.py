@@ -108,8 +108,8 @@ def _outer_first(x: torch.Tensor, a: int, b: int) -> int:
 def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws from PyTorch's own generator, so that a seed gives the masks that eager PyTorch draws.
 
-    They are drawn in the order of x's memory, as eager PyTorch draws them. The draw depends on x's shape only
-    (`partition.DRAWS_LIKE`), so it comes before the compiled piece.
+    They are drawn in the order in which PyTorch lays out a result like x, as eager PyTorch draws them. The
+    draw depends on x's shape only (`partition.DRAWS_LIKE`), so it comes before the compiled piece.
     """
     if train is False or probability == 0:
         return x.clone(), torch.ones_like(x, dtype=torch.bool)
@@ -117,7 +117,7 @@ def _dropout(x: torch.Tensor, probability: float, train: bool | None) -> tuple[t
         return torch.zeros_like(x), torch.zeros_like(x, dtype=torch.bool)
     order = list(range(x.dim()))
     if not x.is_contiguous():
-        order.sort(key=functools.cmp_to_key(functools.partial(_outer_first, x)))
+        order.sort(key=functools.cmp_to_key(functools.partial(_outer_first, torch.empty_like(x))))
     drawn = aten.bernoulli.p(x.permute(order), 1 - probability)
     mask = drawn.permute([order.index(axis) for axis in range(x.dim())]).to(torch.bool)
     return x * mask * (1 / (1 - probability)), mask
