@@ -435,11 +435,12 @@ def test_a_graph_with_writes_is_refused() -> None:
         compile_graph(module, [torch.zeros(3)], "inference", Options())
 
 
-def test_convolutions_of_a_training_step_are_as_exact_as_eager_ones() -> None:
+@pytest.mark.parametrize("channels", [24, 144, 304])
+def test_convolutions_of_a_training_step_are_as_exact_as_eager_ones(channels: int) -> None:
     """Batch norms of few values make large errors of small ones."""
-    layer = nn.Conv2d(304, 304, 3, padding=1, bias=False)
-    x = torch.randn(2, 304, 8, 8, requires_grad=True)
-    weight = torch.randn(2, 304, 8, 8)
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    x = torch.randn(2, channels, 16, 16, requires_grad=True)
+    weight = torch.randn(2, channels, 16, 16)
 
     def step(run: Callable[..., Any], x: torch.Tensor) -> list[torch.Tensor]:
         y = run(x)
@@ -448,4 +449,4 @@ def test_convolutions_of_a_training_step_are_as_exact_as_eager_ones() -> None:
     ours, eager = step(compiled(layer), x), step(layer, x)
     layer.double()
     for y, e, exact in zip(ours, eager, step(layer, x.double()), strict=True):
-        assert (y - exact).norm() <= 4 * (e - exact).norm()
+        assert (y - exact).norm() <= 5 * (e - exact).norm()

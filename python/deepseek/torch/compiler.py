@@ -60,7 +60,7 @@ class Options:
 
 # Of a training step less than of inference: batch norms over few values, and derivatives that jump as ReLU's
 # does, make large errors of small ones.
-RTOL = {"inference": 1e-5, "forward": 1.5e-6, "backward": 1.5e-6}
+RTOL = {"inference": 1e-5, "forward": 1e-6, "backward": 1e-6}
 
 
 def compile_graph(
