@@ -133,6 +133,11 @@ def _largest(x: torch.Tensor) -> float:
     return float(x.abs().max()) if x.numel() else 0.0
 
 
+def _known(eager: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
+    """The exact result; eager's where only one is finite: numbers too small or large for a model."""
+    return eager if _distance(eager, exact) == float("inf") else exact
+
+
 class Comparison:
     """Collects the worst error over its limit."""
 
@@ -151,8 +156,7 @@ class Comparison:
         if not exact.is_floating_point() and not exact.is_complex():
             ratio = 0.0 if torch.equal(ours, eager) else float("inf")
         else:
-            if _distance(eager, exact) == float("inf"):
-                exact = eager  # a number too small or large in fp32 for what the model does with it
+            exact = _known(eager, exact)
             off = _distance(ours, exact)
             allowed = max(limit * _largest(exact), TIMES_EAGER * min(_distance(eager, exact), 1e300), floor)
             ratio = 0.0 if off == 0 else off / max(allowed, 1e-300)
@@ -186,7 +190,8 @@ def compare(ours: Runs, eager: Runs, exact: Runs) -> Comparison:
         return compared
     for i, (y, e, x) in enumerate(zip(ours[0], eager[0], exact[0], strict=True)):
         compared.add(f"output {i}", y, e, x, FORWARD_LIMIT)
-    scale = max((_largest(g) for key, g in exact[1].items() if key.startswith("gradient")), default=0)
+    gradients = [_known(eager[1][key], g) for key, g in exact[1].items() if key.startswith("gradient")]
+    scale = max(map(_largest, gradients), default=0)
     for key, y in ours[1].items():
         limit = GRADIENT_LIMIT if key.startswith("gradient") else FORWARD_LIMIT
         floor = NOISE * (scale if key.startswith("gradient") else 1)
