@@ -10,7 +10,7 @@ from deepseek.errors import invalid
 
 NAMES = ("fp32", "bf16", "fp16")
 
-_current: ContextVar[str | None] = ContextVar("precision", default=None)
+CURRENT: ContextVar[str | None] = ContextVar("precision", default=None)
 
 
 @contextmanager
@@ -28,13 +28,13 @@ def precision(name: str) -> Iterator[None]:
     """
     if name not in NAMES:
         raise invalid("precision", " or ".join(map(repr, NAMES)), repr(name))
-    token = _current.set(name)
+    token = CURRENT.set(name)
     try:
         yield
     finally:
-        _current.reset(token)
+        CURRENT.reset(token)
 
 
 def current() -> str | None:
     """The innermost `precision`, None outside of all."""
-    return _current.get()
+    return CURRENT.get()

@@ -100,24 +100,6 @@ Tensor unpack(const Tensor& packed) {
   return loose;
 }
 
-nb::dlpack::dtype dlpack_dtype(DType t) {
-  using Code = nb::dlpack::dtype_code;
-  const auto make = [&](Code code) {
-    return nb::dlpack::dtype{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits(t)), 1};
-  };
-  if (t == DType::Bool) return make(Code::Bool);
-  if (t == DType::BF16) return make(Code::Bfloat);
-  if (t == DType::F8E4M3) return {kDlF8E4M3, 8, 1};
-  if (t == DType::F8E5M2) return {kDlF8E5M2, 8, 1};
-  if (t == DType::F8E4M3FNUZ) return {kDlF8E4M3FNUZ, 8, 1};
-  if (t == DType::F8E5M2FNUZ) return {kDlF8E5M2FNUZ, 8, 1};
-  if (t == DType::F8E8M0) return {kDlF8E8M0, 8, 1};
-  if (t == DType::F4E2M1) return {kDlF4E2M1, 4, 1};
-  if (is_complex(t)) return make(Code::Complex);
-  if (is_float(t)) return make(Code::Float);
-  return make(is_signed(t) ? Code::Int : Code::UInt);
-}
-
 template <class Framework>
 nb::object export_array(const Tensor& t, DType as) {
   auto* held = new Tensor(t);  // NOLINT: the capsule deletes it
@@ -170,6 +152,24 @@ Dims dims_from(nb::handle sequence) {
   Dims d;
   for (const nb::handle h : nb::borrow<nb::object>(sequence)) d.push_back(nb::cast<std::int64_t>(h));
   return d;
+}
+
+nb::dlpack::dtype dlpack_dtype(DType t) {
+  using Code = nb::dlpack::dtype_code;
+  const auto make = [&](Code code) {
+    return nb::dlpack::dtype{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits(t)), 1};
+  };
+  if (t == DType::Bool) return make(Code::Bool);
+  if (t == DType::BF16) return make(Code::Bfloat);
+  if (t == DType::F8E4M3) return {kDlF8E4M3, 8, 1};
+  if (t == DType::F8E5M2) return {kDlF8E5M2, 8, 1};
+  if (t == DType::F8E4M3FNUZ) return {kDlF8E4M3FNUZ, 8, 1};
+  if (t == DType::F8E5M2FNUZ) return {kDlF8E5M2FNUZ, 8, 1};
+  if (t == DType::F8E8M0) return {kDlF8E8M0, 8, 1};
+  if (t == DType::F4E2M1) return {kDlF4E2M1, 4, 1};
+  if (is_complex(t)) return make(Code::Complex);
+  if (is_float(t)) return make(Code::Float);
+  return make(is_signed(t) ? Code::Int : Code::UInt);
 }
 
 DType array_dtype(DType t) {

@@ -30,6 +30,7 @@ Dims dims_from(nb::handle sequence);
 // How an array of that dtype looks in Python before it is viewed as ml_dtypes' type: 16-bit and 8-bit floats that
 // NumPy lacks as unsigned integers of their size, types of less than a byte as one byte per element.
 DType array_dtype(DType t);
+nb::dlpack::dtype dlpack_dtype(DType t);
 // The array's memory as a Tensor of dtype `t`, row-major: shared where it is that already (the Tensor then keeps the
 // array), else copied. Throws Error when the array's elements are not those of array_dtype(t).
 Tensor tensor_from(const AnyArray& array, DType t, bool copy = false);
@@ -57,6 +58,7 @@ std::string user_source();
 void bind_tensor(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_executable(nb::module_& m);
+void bind_exchange(nb::module_& m);  // after bind_executable
 void bind_onnx(nb::module_& m);
 void bind_profile(nb::module_& m);
 

@@ -4,10 +4,9 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <mutex>
 #include <tuple>
 
-#include "convert.h"
+#include "context.h"
 #include "deepseek/compile.h"
 
 namespace deepseek::python {
@@ -33,36 +32,6 @@ std::vector<Tensor> tensors_from(const std::vector<Port>& ports, const nb::list&
 
 namespace {
 
-// A Context that several Python threads may call: they take turns.
-class PyContext {
- public:
-  explicit PyContext(const Executable& e) : executable_(e), context_(e), set_(e.inputs().size(), false) {}
-
-  const Executable& executable() const { return executable_; }
-
-  void set_parameter(int input, const Tensor& value, std::uint64_t version) {
-    const std::lock_guard lock(mutex_);
-    context_.set_parameter(input, value, version);
-    set_.at(static_cast<std::size_t>(input)) = true;
-  }
-  std::vector<Tensor> run(const std::vector<Tensor>& inputs, std::vector<Tensor> outputs) {
-    const std::lock_guard lock(mutex_);
-    context_.run(inputs, outputs);
-    return outputs;
-  }
-  bool is_set(std::size_t input) const { return set_[input]; }
-  std::size_t arena_bytes() {
-    const std::lock_guard lock(mutex_);
-    return context_.arena_bytes();
-  }
-
- private:
-  Executable executable_;
-  Context context_;
-  std::vector<bool> set_;
-  std::mutex mutex_;
-};
-
 Tensor at_address(const Port& port, std::uintptr_t address, nb::handle shape, std::shared_ptr<void> owner) {
   return Tensor::wrap(port.type.dtype, dims_from(shape), reinterpret_cast<void*>(address),
                       std::move(owner));  // NOLINT
@@ -73,13 +42,9 @@ void set_parameter_pointer(PyContext& c, int input, std::uintptr_t address, nb::
   const auto& ports = c.executable().inputs();
   if (input < 0 || static_cast<std::size_t>(input) >= ports.size())
     throw Error(Code::InvalidArgument, "set_parameter", "", "a number of an input", std::to_string(input));
-  std::shared_ptr<void> kept(new nb::object(owner), [](void* p) {
-    if (!Py_IsInitialized()) return;
-    const nb::gil_scoped_acquire lock;
-    delete static_cast<nb::object*>(p);
-  });
-  c.set_parameter(input, at_address(ports[static_cast<std::size_t>(input)], address, shape, std::move(kept)),
-                  static_cast<std::uint64_t>(version));
+  const Tensor value = at_address(ports[static_cast<std::size_t>(input)], address, shape, keep(owner));
+  const nb::gil_scoped_release unlocked;
+  c.set_parameter(input, value, static_cast<std::uint64_t>(version));
 }
 
 void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const nb::sequence& input_shapes,
@@ -100,7 +65,7 @@ void run_pointers(PyContext& c, const std::vector<std::uintptr_t>& inputs, const
   for (std::size_t i = 0; i < out.size(); ++i)
     results.push_back(at_address(out[i], outputs[i], output_shapes[i], nullptr));
   const nb::gil_scoped_release unlocked;
-  c.run(given, std::move(results));
+  c.run(given, results);
 }
 
 std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
@@ -191,7 +156,9 @@ void bind_executable(nb::module_& m) {
           [](PyContext& c, const nb::list& inputs) {
             const std::vector<Tensor> given = tensors_from(c.executable().inputs(), inputs);
             const nb::gil_scoped_release unlocked;
-            return c.run(given, std::vector<Tensor>(c.executable().outputs().size()));
+            std::vector<Tensor> made(c.executable().outputs().size());
+            c.run(given, made);
+            return made;
           },
           nb::arg("inputs"), nb::sig("def run(self, inputs: list[Array | NDArray | None]) -> list[Array]"),
           "One array per input, None for a parameter that was set.")

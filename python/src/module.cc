@@ -48,6 +48,7 @@ NB_MODULE(_core, m) {
   deepseek::python::bind_tensor(m);
   deepseek::python::bind_graph(m);
   deepseek::python::bind_executable(m);
+  deepseek::python::bind_exchange(m);
   deepseek::python::bind_onnx(m);
   deepseek::python::bind_profile(m);
 }

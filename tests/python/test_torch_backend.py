@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import deepseek as ds
@@ -12,6 +13,7 @@ import deepseek.torch as bridge
 import pytest
 import torch
 from deepseek.torch.compiler import Options, compile_graph
+from deepseek.torch.piece import Piece
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -450,3 +452,67 @@ def test_convolutions_of_a_training_step_are_as_exact_as_eager_ones(channels: in
     layer.double()
     for y, e, exact in zip(ours, eager, step(layer, x.double()), strict=True):
         assert (y - exact).norm() <= 5 * (e - exact).norm()
+
+
+def test_negated_views() -> None:
+    """Such a tensor's memory may be row-major and holds the numbers with the opposite sign."""
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    negated = torch._neg_view(torch.arange(4.0))
+    assert negated.is_contiguous()
+    assert negated.is_neg()
+    twice = compiled(double)
+    for x in (negated, torch.arange(4.0), negated):
+        torch.testing.assert_close(twice(x), double(x))
+    x = torch.arange(4.0, requires_grad=True)
+    (slope,) = torch.autograd.grad(twice(x), x, negated)
+    torch.testing.assert_close(slope, -2 * torch.arange(4.0))
+
+
+def test_calls_from_several_threads() -> None:
+    both = compiled(lambda x, y: (x @ y, x + 1))
+    inputs = [(torch.full((3, 4), float(i)), torch.full((4, 5), 2.0)) for i in range(4)]
+    both(*inputs[0])
+
+    def call(i: int) -> bool:
+        results = [both(*inputs[i]) for _ in range(200)]
+        return all(bool((p == 8 * i).all()) and bool((s == i + 1).all()) for p, s in results)
+
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        assert all(pool.map(call, range(len(inputs))))
+
+
+def test_a_piece_checks_its_tensors() -> None:
+    graph = ds.Graph()
+    graph.output("y", graph.placeholder("x", shape=["N", 2]) * 2.0)
+    piece = Piece(ds.compile(graph), [], [])
+    x = torch.arange(12.0).view(2, 6)
+    (y,) = piece((x[:, ::3],), ((2, 2),))  # neither row-major nor of the size that comes next
+    torch.testing.assert_close(y, x[:, ::3] * 2)
+    (y,) = piece((torch.empty(0, 2),), ((0, 2),))
+    assert y.shape == (0, 2)
+    with pytest.raises(ds.Error, match=r'input "x" of float32 on the CPU, got torch.int32 on cpu'):
+        piece((torch.zeros(2, 2, dtype=torch.int32),), ((2, 2),))
+    with pytest.raises(ds.Error, match="expected input"):
+        piece((torch.zeros(2, 3),), ((2, 3),))
+    with pytest.raises(ds.Error, match="memory for output"):
+        piece((torch.zeros(2, 2),), ((3, 2),))
+    with pytest.raises(ds.Error, match="1 inputs and 1 shapes"):
+        piece((), ())
+    (y,) = piece((torch.ones(1, 2),), ((1, 2),))
+    torch.testing.assert_close(y, torch.full((1, 2), 2.0))
+
+
+def test_numbers_and_literals_in_pytorch_calls() -> None:
+    """What PyTorch is called with is written as Python."""
+
+    def f(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        weights = torch.logspace(0.0, float(x.shape[0]), x.shape[0])
+        return torch.special.zeta(x, 3.0), torch.nan_to_num(x, posinf=float("inf")), weights
+
+    function = compiled(f, dynamic=True)
+    for n in (3, 5):
+        x = torch.linspace(2, 3, n)
+        torch.testing.assert_close(function(x), f(x))

@@ -70,13 +70,7 @@ def compile_graph(
     with (
         _disable_current_modes()
     ):  # AOT Autograd calls compilers under its fake-tensor mode; constants are real
-        program = _compile_graph(module, kind, options)
-
-    def run(inputs: list[Any]) -> list[Any]:
-        return program(inputs)
-
-    run._boxed_call = True  # type: ignore[attr-defined]  # AOT Autograd's word for taking one list
-    return run
+        return _compile_graph(module, kind, options).function()
 
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
@@ -86,7 +80,7 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
     refused = mark_refused(graph)
     record = report.Record(kind)
-    steps, pieces = _compile_islands(module, refused, parameters, options, record)
+    steps, pieces = _compile_islands(module, refused, parameters, kind, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
         if is_draw(node):
             record.draws[str(op_of(node))] += 1
@@ -109,6 +103,7 @@ def _compile_islands(
     module: fx.GraphModule,
     refused: dict[fx.Node, str],
     parameters: set[fx.Node],
+    kind: str,
     options: Options,
     record: report.Record,
 ) -> tuple[list[Step], dict[int, Piece]]:
@@ -133,9 +128,19 @@ def _compile_islands(
                 rtol=options.rtol or RTOL[record.kind],
             )
             held = [i for i, node in enumerate(island.inputs) if node in parameters]
-            pieces[id(island)] = Piece(executable, held)
+            unsettled = [i for i, node in enumerate(island.inputs) if _may_be_negated(node, kind)]
+            pieces[id(island)] = Piece(executable, held, unsettled)
             record.add_piece(len(island.nodes), executable)
         return steps, pieces
+
+
+def _may_be_negated(node: fx.Node, kind: str) -> bool:
+    """Whether a tensor may be a view with the opposite sign of what its memory holds. Dynamo's guards keep
+    it as it was traced, but for the gradients that a backward pass is given.
+    """
+    return (kind == "backward" and node.op == "placeholder" and "tangent" in node.name) or bool(
+        node.meta["val"].is_neg()
+    )
 
 
 def _parameters(graph: fx.Graph) -> set[fx.Node]:
@@ -172,9 +177,8 @@ def _within(options: Options) -> Options:
 
         def add(builder: Any, guard: Guard) -> None:
             holds = [f"deepseek.precision == {name!r}"]
-            builder.guard_manager.root.add_lambda_guard(
-                lambda _: precisions.current() == name, holds, guard.user_stack
-            )
+            current = precisions.CURRENT.get  # called at each call of what is compiled
+            builder.guard_manager.root.add_lambda_guard(lambda _: current() == name, holds, guard.user_stack)
 
         context.guards_context.dynamo_guards.add(Guard(GlobalStateSource(), add))
     if name is None:

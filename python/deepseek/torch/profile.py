@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from deepseek import Tensor, _core
 from deepseek.errors import invalid
 from deepseek.torch import piece
@@ -23,7 +21,7 @@ def profile_pieces(
 ) -> _core.Profile:
     """Steps of the pieces that a call runs; what PyTorch does, Dynamo's guards too, is outside of them."""
     model(*inputs)  # compiles
-    recorded: list[tuple[piece.Piece, list[torch.Tensor]]] = []
+    recorded: list[tuple[piece.Piece, piece.Tensors]] = []
     piece.calls = recorded
     try:
         model(*inputs)

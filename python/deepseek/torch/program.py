@@ -1,11 +1,9 @@
-"""A compiled FX graph as a list of steps over slots: pieces of ours, ATen calls in between, views at the
-end.
-"""
+"""A compiled FX graph as a Python function: calls of our pieces, ATen calls in between, views at the end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.partition import DRAWS_LIKE, Island, Step, is_size
 from deepseek.torch.piece import Piece
-from deepseek.torch.shapes import evaluator, expression, symbols_of
+from deepseek.torch.shapes import expression, python_source, symbols_of
 from deepseek.torch.translate import attribute, lone_symbols
 
 aten = torch.ops.aten
@@ -22,162 +20,146 @@ aten = torch.ops.aten
 # Between pieces tensors may be dense where the trace had a permuted layout: these must not insist on strides.
 TOLERANT: dict[Any, Callable[..., Any]] = {aten.view.default: torch.Tensor.reshape}
 
-
-@dataclass
-class Slots:
-    """Where each node's value lies while a program runs."""
-
-    index: dict[object, int] = field(default_factory=dict)
-
-    def of(self, node: object) -> int:
-        return self.index.setdefault(node, len(self.index))
+Function = Callable[[list[Any]], list[Any]]
 
 
 class Program:
-    """Runs the steps. The call takes a list of inputs, which it empties so that they can die early."""
+    """Writes the function. Its call takes a list of inputs, which it empties so that they can die early."""
 
     def __init__(
         self, module: fx.GraphModule, steps: Sequence[Step], pieces: dict[int, Piece], fix_strides: int
     ) -> None:
         """`pieces`: by the island's id(). The first `fix_strides` outputs get the traced strides."""
-        slots = Slots()
-        graph = module.graph
-        self.placeholders = [slots.of(node) for node in graph.nodes if node.op == "placeholder"]
-        self._bind_symbols(graph, slots)
-        self.steps: list[Callable[[list[Any]], None]] = []
-        freed = _last_uses(graph, steps)
-        for position, step in enumerate(steps):
-            if isinstance(step, Island):
-                self.steps.append(self._piece_step(step, pieces[id(step)], slots))
-            else:
-                self.steps.append(self._eager_step(step, slots))
-            dead = [slots.of(node) for node in freed[position]]
-            if dead:
-                self.steps.append(_free_step(dead))
-        output = next(node for node in graph.nodes if node.op == "output")
-        self.results = [slots.of(arg) if isinstance(arg, fx.Node) else None for arg in output.args[0]]
-        self.strides = self._stride_fixes(output.args[0][:fix_strides])
-        attributes = [node for node in graph.nodes if node.op == "get_attr" and node in slots.index]
-        self.constants = [(slots.of(node), attribute(module, str(node.target))) for node in attributes]
-        self.size = len(slots.index)
+        self.module, self.pieces = module, pieces
+        self.constants: dict[str, Any] = {}
+        self.names: dict[fx.Node, str] = {}
+        self.used: set[str] = set()  # symbols
+        self.body: list[str] = []
+        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        inputs = "".join(f"{self._name(node)}, " for node in placeholders)
+        symbols = self._symbols(placeholders)
+        freed = _last_uses(module.graph, steps)
+        for step, dead in zip(steps, freed, strict=True):
+            self.body.append(self._piece(step) if isinstance(step, Island) else self._eager(step))
+            if dead and step is not steps[-1]:
+                self.body.append(" = ".join([*map(self._name, dead), "None"]))
+        results: Any = module.graph.output_node().args[0]
+        self.body.append(f"return [{', '.join(self._results(results, fix_strides))}]")
+        taken = [f"{inputs}= inputs"] if inputs else []
+        found = [f"{symbol} = {symbols[symbol]}" for symbol in symbols if symbol in self.used]
+        lines = [*taken, "inputs.clear()", *found, *self.body]
+        self.source = "\n    ".join(["def run(inputs):", *lines])
 
-    def __call__(self, inputs: list[Any]) -> list[Any]:
-        values: list[Any] = [None] * self.size
-        values[: len(inputs)] = inputs
-        inputs.clear()
-        for slot, constant in self.constants:
-            values[slot] = constant
-        values[self.symbol_slot] = ()
-        if self.symbol_sources:
-            symbols = [
-                values[slot] if axis is None else values[slot].shape[axis]
-                for slot, axis in self.symbol_sources
-            ]
-            values[self.symbol_slot] = symbols
-            for slot, size in zip(self.size_slots, self.sizes(*symbols), strict=True):
-                values[slot] = size[0]
-        for step in self.steps:
-            step(values)
-        results: list[Any] = [None if slot is None else values[slot] for slot in self.results]
-        for position, strides in self.strides:
-            results[position] = _with_strides(results[position], strides(*values[self.symbol_slot])[0])
-        return results
+    def function(self) -> Function:
+        return function_of(self.source, self.constants)
 
-    def _bind_symbols(self, graph: fx.Graph, slots: Slots) -> None:
-        """Where the value of each symbol comes from, and the numbers among the nodes' values."""
-        found: dict[str, tuple[int, int | None]] = {}
-        for node in graph.nodes:
-            if node.op != "placeholder":
-                continue
-            value = node.meta["val"]
-            sizes = enumerate(value.shape) if isinstance(value, torch.Tensor) else [(None, value)]
-            for axis, size in sizes:
+    def _name(self, node: fx.Node) -> str:
+        return self.names.setdefault(node, f"v{len(self.names)}")
+
+    def _constant(self, value: Any) -> str:
+        for name, known in self.constants.items():
+            if known is value:
+                return name
+        name = f"c{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def _symbols(self, placeholders: Sequence[fx.Node]) -> dict[str, str]:
+        """Where the value of each symbol comes from."""
+        found: dict[str, str] = {}
+        for node in placeholders:
+            value, name = node.meta["val"], self._name(node)
+            sizes = (
+                [(f"{name}.shape[{axis}]", size) for axis, size in enumerate(value.shape)]
+                if isinstance(value, torch.Tensor)
+                else [(name, value)]
+            )
+            for source, size in sizes:
                 if isinstance(size, torch.SymInt) and expression(size).is_Symbol:
-                    found.setdefault(str(expression(size)), (slots.of(node), axis))
-        self.symbols = list(found)
-        self.symbol_sources = list(found.values())
-        numbers = [
-            n
-            for n in graph.nodes
-            if n.op == "call_function" and isinstance(n.meta.get("val"), (int, torch.SymInt))
-        ]
-        numbers = [n for n in numbers if symbols_of(n.meta["val"]) <= set(found)]
-        self.size_slots = [slots.of(node) for node in numbers]
-        self.sizes = evaluator(self.symbols, [(node.meta["val"],) for node in numbers])
-        self.symbol_slot = slots.of("symbols")
+                    found.setdefault(str(expression(size)), source)
+        return found
 
-    def _piece_step(self, island: Island, piece: Piece, slots: Slots) -> Callable[[list[Any]], None]:
-        inputs, lone = [slots.of(node) for node in island.inputs], lone_symbols(island)
-        outputs = [slots.of(node) for node in island.outputs]
-        fakes = [node.meta["val"] for node in island.outputs]
-        if not lone and not any(symbols_of(size) for fake in fakes for size in fake.shape):
-            known = [tuple(int(size) for size in fake.shape) for fake in fakes]
+    def _size(self, size: int | torch.SymInt) -> str:
+        self.used |= symbols_of(size)
+        return python_source(size)
 
-            def run_static(values: list[Any]) -> None:
-                for slot, result in zip(outputs, piece([values[i] for i in inputs], known), strict=True):
-                    values[slot] = result
+    def _sizes(self, sizes: Sequence[int | torch.SymInt]) -> str:
+        return f"({''.join(f'{self._size(size)}, ' for size in sizes)})"
 
-            return run_static
-        shapes, symbol_slot = evaluator(self.symbols, [fake.shape for fake in fakes]), self.symbol_slot
-        places = [self.symbols.index(symbol) for symbol in lone]
+    def _piece(self, island: Island) -> str:
+        given = [self._value(node) for node in island.inputs]
+        for symbol in lone_symbols(island):
+            self.used.add(symbol)
+            empty, uint8 = self._constant(torch.empty), self._constant(torch.uint8)
+            given.append(f"{empty}(({symbol}, 0), dtype={uint8})")
+        results = "".join(f"{self._name(node)}, " for node in island.outputs)
+        shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in island.outputs)
+        piece, inputs = self._constant(self.pieces[id(island)]), "".join(f"{value}, " for value in given)
+        return f"{results and f'{results}= '}{piece}(({inputs}), ({shapes}))"
 
-        def run(values: list[Any]) -> None:
-            symbols = values[symbol_slot]
-            rows = [torch.empty((symbols[at], 0), dtype=torch.uint8) for at in places]
-            results = piece([*(values[i] for i in inputs), *rows], shapes(*symbols))
-            for slot, result in zip(outputs, results, strict=True):
-                values[slot] = result
-
-        return run
-
-    def _eager_step(self, node: fx.Node, slots: Slots) -> Callable[[list[Any]], None]:
+    def _eager(self, node: fx.Node) -> str:
+        given = [self._value(argument) for argument in node.args]
+        if node.target in DRAWS_LIKE:
+            fake = node.meta["val"]
+            empty, dtype = self._constant(torch.empty_strided), self._constant(fake.dtype)
+            given[0] = f"{empty}({self._sizes(fake.shape)}, {self._sizes(fake.stride())}, dtype={dtype})"
+        given += [f"{key}={self._value(argument)}" for key, argument in node.kwargs.items()]
         target: Any = TOLERANT.get(node.target, node.target)
-        result, symbol_slot = slots.of(node), self.symbol_slot
-        sources = {source: slots.of(source) for source in node.all_input_nodes}
+        return f"{self._name(node)} = {self._constant(target)}({', '.join(given)})"
 
-        def given(argument: Any, values: list[Any]) -> Any:
-            return fx.map_arg(argument, lambda source: values[sources[source]])
+    def _value(self, value: Any) -> str:
+        """A Python expression of an argument."""
+        if isinstance(value, fx.Node):
+            return self._node(value)
+        if isinstance(value, torch.SymInt):
+            return f"({self._size(value)})"
+        if isinstance(value, list):
+            return f"[{', '.join(map(self._value, value))}]"
+        if isinstance(value, tuple):
+            return f"({''.join(f'{self._value(item)}, ' for item in value)})"
+        if value is None or isinstance(value, (bool, int, str)):
+            return repr(value)
+        if isinstance(value, float) and math.isfinite(value):
+            return repr(value)
+        return self._constant(value)
 
-        def run(values: list[Any]) -> None:
-            values[result] = target(*given(node.args, values), **given(node.kwargs, values))
+    def _node(self, node: fx.Node) -> str:
+        if node.op == "get_attr":
+            return self._constant(attribute(self.module, str(node.target)))
+        if node.op != "call_function" or not is_size(node):
+            return self._name(node)
+        value = node.meta["val"]
+        if isinstance(value, (int, torch.SymInt)):
+            return f"({self._size(value)})"
+        return f"{self._constant(node.target)}({', '.join(map(self._value, node.args))})"
 
-        if node.target not in DRAWS_LIKE:
-            return run
-        fake = node.meta["val"]
-        layout = evaluator(self.symbols, [fake.shape, fake.stride()])
-
-        def draw(values: list[Any]) -> None:
-            like = torch.empty_strided(*layout(*values[symbol_slot]), dtype=fake.dtype)
-            values[result] = target(like, *given(node.args[1:], values), **given(node.kwargs, values))
-
-        return draw
-
-    def _stride_fixes(self, outputs: Sequence[Any]) -> list[tuple[int, Callable[..., Any]]]:
-        """Outputs whose layout is not row-major in PyTorch; views of them rely on it."""
-        fixes = []
-        for position, node in enumerate(outputs):
+    def _results(self, results: Sequence[Any], fix_strides: int) -> list[str]:
+        """Outputs whose layout is not row-major in PyTorch get it: views of them rely on it."""
+        expressions = [self._value(node) for node in results]
+        for position, node in enumerate(results[:fix_strides]):
             fake = node.meta.get("val") if isinstance(node, fx.Node) else None
             if not isinstance(fake, torch.Tensor) or fake.layout is not torch.strided:
                 continue
             if any(free_unbacked_symbols(size) for size in (*fake.shape, *fake.stride())):
                 continue  # PyTorch made it, with its own layout
             if not fake.is_contiguous():
-                fixes.append((position, evaluator(self.symbols, [fake.stride()])))
-        return fixes
+                fixed = f"({expressions[position]}, {self._sizes(fake.stride())})"
+                expressions[position] = self._constant(with_strides) + fixed
+        return expressions
 
 
-def _free_step(dead: Sequence[int]) -> Callable[[list[Any]], None]:
-    def run(values: list[Any]) -> None:
-        for slot in dead:
-            values[slot] = None
-
-    return run
+def function_of(source: str, constants: dict[str, Any]) -> Function:
+    """The function that a Program wrote."""
+    names = dict(constants)
+    exec(compile(source, "<deepseek>", "exec"), names)
+    function: Function = names["run"]
+    function._boxed_call = True  # type: ignore[attr-defined]  # AOT Autograd's word for taking one list
+    return function
 
 
 def _last_uses(graph: fx.Graph, steps: Sequence[Step]) -> list[list[fx.Node]]:
     """For each step, the values that nothing needs after it."""
-    output = next(node for node in graph.nodes if node.op == "output")
-    kept = set(output.all_input_nodes)
+    kept = set(graph.output_node().all_input_nodes)
     freed: list[list[fx.Node]] = []
     for step in reversed(steps):
         sources = step.inputs if isinstance(step, Island) else step.all_input_nodes
@@ -187,7 +169,7 @@ def _last_uses(graph: fx.Graph, steps: Sequence[Step]) -> list[list[fx.Node]]:
     return freed[::-1]
 
 
-def _with_strides(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+def with_strides(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
     if tensor.stride() == strides:
         return tensor
     return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)

@@ -7,8 +7,8 @@ which a compiled piece works out the sizes of its results from the symbols' valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import sympy
 import torch
@@ -79,17 +79,6 @@ def product(sizes: Iterable[Dim]) -> Dim:
 def python_source(value: int | torch.SymInt) -> str:
     """A Python expression over the symbols' names with the size's value."""
     return _text(expression(value), python=True)
-
-
-def evaluator(
-    symbols: Sequence[str], sizes: Sequence[Sequence[int | torch.SymInt]]
-) -> Callable[..., tuple[Any, ...]]:
-    """A function of the symbols' values that returns one tuple of ints for each of `sizes`."""
-    body = ", ".join("(" + "".join(f"{python_source(size)}, " for size in shape) + ")" for shape in sizes)
-    function: Callable[..., tuple[Any, ...]] = eval(
-        f"lambda {', '.join(symbols)}: ({body}{',' if sizes else ''})"
-    )
-    return function
 
 
 def symbols_of(value: int | torch.SymInt) -> set[str]:

@@ -1,0 +1,220 @@
+// Tensors of another library, read through DLPack's C exchange API: no link against that library, and no Python
+// for each tensor.
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+
+#include "context.h"
+
+namespace deepseek::python {
+namespace {
+
+// DLPackExchangeAPI (dlpack.h, version 1.3). What is not called here has no type.
+struct ExchangeApi {
+  using Unused = void (*)();
+  std::uint32_t major, minor;
+  const ExchangeApi* previous;
+  Unused managed_tensor_allocator, managed_tensor_from_py_object, managed_tensor_to_py_object;
+  int (*tensor_from_py_object)(void* object,
+                               nb::dlpack::dltensor* out);  // a view; not 0: a Python error is set
+  Unused current_work_stream;
+};
+constexpr std::uint32_t kMajor = 1;
+constexpr const char* kCapsule = "dlpack_exchange_api";
+
+bool row_major(const nb::dlpack::dltensor& t) {
+  std::int64_t expected = 1;
+  for (std::int32_t i = t.ndim; i-- > 0;) {
+    if (t.shape[i] != 1 && t.strides[i] != expected) return false;
+    expected *= t.shape[i];
+  }
+  return true;
+}
+
+Tensor wrap(DType dtype, const nb::dlpack::dltensor& t, std::shared_ptr<void> owner = nullptr) {
+  return Tensor::wrap(dtype, Dims(t.shape, t.shape + t.ndim), static_cast<std::byte*>(t.data) + t.byte_offset,
+                      std::move(owner));
+}
+
+std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
+
+nb::object call(const nb::object& function, std::initializer_list<PyObject*> arguments) {
+  PyObject* made = PyObject_Vectorcall(function.ptr(), std::data(arguments), arguments.size(), nullptr);
+  if (!made) throw nb::python_error();
+  return nb::steal(made);
+}
+
+class TensorContext : public PyContext {
+ public:
+  TensorContext(const Executable& e, const nb::object& exchange, const std::vector<int>& parameters,
+                const std::vector<int>& unsettled, const nb::tuple& dtypes, nb::object empty,
+                nb::object dense)
+      : PyContext(e), dtypes_(dtypes), empty_(std::move(empty)), dense_(std::move(dense)) {
+    void* api = PyCapsule_GetPointer(exchange.ptr(), kCapsule);
+    if (!api) throw nb::python_error();
+    api_ = static_cast<const ExchangeApi*>(api);
+    if (api_->major != kMajor || !api_->tensor_from_py_object)
+      throw Error(Code::Unsupported, "exchange", "", "DLPack's C exchange API, version 1",
+                  "version " + std::to_string(api_->major));
+    for (const Port& port : e.inputs()) inputs_.push_back({.dtype = dlpack_dtype(port.type.dtype)});
+    for (const int i : parameters) inputs_.at(static_cast<std::size_t>(i)).is_parameter = true;
+    for (const int i : unsettled) inputs_.at(static_cast<std::size_t>(i)).is_unsettled = true;
+    check(dtypes.size() == e.outputs().size(), "a dtype for each output");
+  }
+
+  // One tensor per input; a tensor of each of `shapes`.
+  nb::tuple run_tensors(const nb::tuple& inputs, const nb::tuple& shapes) {
+    if (inputs.size() != inputs_.size() || shapes.size() != dtypes_.size())
+      throw Error(
+          Code::InvalidArgument, "run", "",
+          std::to_string(inputs_.size()) + " inputs and " + std::to_string(dtypes_.size()) + " shapes",
+          std::to_string(inputs.size()) + " and " + std::to_string(shapes.size()));
+    std::vector<nb::object> copies;  // live until the run is over
+    std::vector<Tensor> given(inputs_.size()), results;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (inputs_[i].is_parameter)
+        take_parameter(i, inputs[i]);
+      else
+        given[i] = take(i, inputs[i], copies);
+    }
+    const std::shared_ptr<const Layouts> layouts = layouts_of(shapes);
+    nb::object made = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(shapes.size())));
+    results.reserve(shapes.size());
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+      const auto& [dims, strides] = (*layouts)[k];
+      nb::object tensor = call(empty_, {shapes[k].ptr(), strides.ptr(), dtypes_[k].ptr()});
+      results.push_back(Tensor::wrap(executable().outputs()[k].type.dtype, dims, view(tensor).data, nullptr));
+      PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
+    }
+    {
+      const nb::gil_scoped_release unlocked;
+      run(given, results);
+    }
+    return nb::borrow<nb::tuple>(made);
+  }
+
+  static void refresh() { ++epoch; }
+
+ private:
+  struct Input {
+    nb::dlpack::dtype dtype;
+    bool is_parameter = false, is_unsettled = false;
+    const void* address = nullptr;  // of a parameter, as it was set
+    std::uint64_t version = ~std::uint64_t{0};
+  };
+  struct Layout {
+    Dims dims;
+    nb::object strides;
+  };
+  using Layouts = std::vector<Layout>;
+
+  nb::dlpack::dltensor view(nb::handle tensor) const {
+    nb::dlpack::dltensor t;
+    if (api_->tensor_from_py_object(tensor.ptr(), &t) != 0) throw nb::python_error();
+    return t;
+  }
+
+  // The tensor, or a copy of it where its memory is not its elements in row-major order.
+  nb::object settled(std::size_t i, nb::handle tensor, nb::dlpack::dltensor& t) const {
+    nb::object held = nb::borrow(tensor);
+    if (inputs_[i].is_unsettled || !row_major(t)) {
+      held = call(dense_, {tensor.ptr()});
+      t = view(held);
+    }
+    const nb::dlpack::dtype wanted = inputs_[i].dtype;
+    if (t.dtype.code != wanted.code || t.dtype.bits != wanted.bits ||
+        t.device.device_type != nb::device::cpu::value) {
+      const Port& port = executable().inputs()[i];
+      throw Error(Code::InvalidArgument, "run", port.source,
+                  "input \"" + port.name + "\" of " + dtype_to(port.type.dtype) + " on the CPU",
+                  text_of(held.attr("dtype")) + " on " + text_of(held.attr("device")));
+    }
+    return held;
+  }
+
+  Tensor take(std::size_t i, nb::handle tensor, std::vector<nb::object>& copies) const {
+    nb::dlpack::dltensor t = view(tensor);
+    nb::object held = settled(i, tensor, t);
+    if (!held.is(tensor)) copies.push_back(std::move(held));
+    return wrap(executable().inputs()[i].type.dtype, t);
+  }
+
+  void take_parameter(std::size_t i, nb::handle tensor) {
+    nb::dlpack::dltensor t = view(tensor);
+    const void* address = t.data;
+    const std::uint64_t version = (epoch << 32) + version_of(tensor);
+    Input& input = inputs_[i];
+    if (address == input.address && version == input.version) return;
+    const nb::object held = settled(i, tensor, t);
+    const Tensor value = wrap(executable().inputs()[i].type.dtype, t, keep(held));
+    {
+      const nb::gil_scoped_release unlocked;
+      set_parameter(static_cast<int>(i), value, version);
+    }
+    input.address = address;
+    input.version = version;
+  }
+
+  static std::uint64_t version_of(nb::handle tensor) {
+    static PyObject* const name = PyUnicode_InternFromString("_version");
+    const nb::object version = nb::steal(PyObject_GetAttr(tensor.ptr(), name));
+    if (version.is_valid()) return static_cast<std::uint64_t>(PyLong_AsLongLong(version.ptr()));
+    if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) throw nb::python_error();
+    PyErr_Clear();  // a tensor of PyTorch's inference mode, which counts no writes
+    return 0;
+  }
+
+  std::shared_ptr<const Layouts> layouts_of(const nb::tuple& shapes) {
+    if (shapes.is(shapes_)) return layouts_;
+    auto made = std::make_shared<Layouts>();
+    for (const nb::handle shape : shapes) {
+      Dims dims = dims_from(shape);
+      nb::object strides = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
+      std::int64_t stride = 1;
+      for (std::size_t i = dims.size(); i-- > 0; stride *= std::max<std::int64_t>(1, dims[i]))
+        PyTuple_SET_ITEM(strides.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(stride));
+      made->push_back({std::move(dims), std::move(strides)});
+    }
+    shapes_ = shapes;
+    layouts_ = made;
+    return made;
+  }
+
+  inline static std::atomic<std::uint64_t> epoch{0};
+  const ExchangeApi* api_;
+  nb::tuple dtypes_;
+  nb::object empty_, dense_;
+  std::vector<Input> inputs_;
+  nb::object shapes_;  // of the last run; the same object comes again where sizes are known
+  std::shared_ptr<const Layouts> layouts_;
+};
+
+}  // namespace
+
+void bind_exchange(nb::module_& m) {
+  nb::class_<TensorContext, PyContext>(
+      m, "TensorContext",
+      "A Context that takes and gives tensors of a library with DLPack's C exchange API, as PyTorch's.")
+      .def(nb::init<const Executable&, const nb::object&, const std::vector<int>&, const std::vector<int>&,
+                    const nb::tuple&, nb::object, nb::object>(),
+           nb::arg("executable"), nb::arg("exchange"), nb::arg("parameters"), nb::arg("unsettled"),
+           nb::arg("dtypes"), nb::arg("empty"), nb::arg("dense"),
+           nb::sig(
+               "def __init__(self, executable: Executable, exchange: object, parameters: Sequence[int], "
+               "unsettled: Sequence[int], dtypes: tuple[object, ...], empty: object, dense: object) -> None"),
+           "`exchange`: the tensors' class's __dlpack_c_exchange_api__. `parameters`: inputs whose derived "
+           "data is "
+           "kept until their address or `_version` changes. `unsettled`: inputs whose memory may hold "
+           "something "
+           "else than their elements (negated ones). `empty(shape, strides, dtype)` makes a tensor; "
+           "`dense(tensor)` "
+           "gives one whose memory is its elements in row-major order.")
+      .def("run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
+           nb::sig("def run_tensors(self, inputs: tuple[object, ...], shapes: tuple[tuple[int, ...], ...]) "
+                   "-> tuple[object, ...]"),
+           "One tensor per input; gives one of each shape.")
+      .def_static("refresh", &TensorContext::refresh,
+                  "Derived data of every parameter of every context is made anew by its next run.");
+}
+
+}  // namespace deepseek::python
