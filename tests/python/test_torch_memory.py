@@ -90,3 +90,38 @@ def test_checkpointing_of_pytorch_draws_what_eager_draws() -> None:
     exact, _ = step(function, block, x)
     got, _ = step(torch.compile(function, backend="deepseek"), block, x)
     torch.testing.assert_close(got, exact)
+
+
+def test_views_of_one_value_are_kept_as_one() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = nn.Linear(32, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.project(x).view(4, 6, 2, 32).transpose(1, 2)
+            z: torch.Tensor = (y @ y.transpose(2, 3)).square() @ y
+            return z
+
+    torch.manual_seed(0)
+    model, x = Heads(), torch.randn(4, 6, 32)
+    exact = Heads().double()
+    exact.load_state_dict(model.state_dict())
+    run = torch.compile(model, backend="deepseek")
+    found: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = run(x)
+    y.sum().backward()
+    exact(x.double()).sum().backward()
+    projected = [t for t in found if t.numel() == 4 * 6 * 64]
+    assert len({t.data_ptr() for t in projected}) == 1
+    assert all(t.is_contiguous() for t in projected)
+    for p, q in zip(model.parameters(), exact.parameters(), strict=True):
+        assert p.grad is not None
+        assert q.grad is not None
+        assert (p.grad.double() - q.grad).abs().max() <= 1e-5 * q.grad.abs().max()

@@ -19,6 +19,7 @@ from torch import fx
 from torch.utils.checkpoint import CheckpointPolicy
 
 from deepseek.errors import invalid
+from deepseek.torch.partition import FREE_VIEWS
 
 # Of the largest tensor that is kept: smaller ones, statistics for the most part, keep their precision.
 FEW = 1 / 32
@@ -41,6 +42,8 @@ IMAGE_TO_IMAGE = frozenset(
         aten.max_pool2d_with_indices.default,
     }
 )
+# Whatever these give, the elements are their first argument's.
+SAME_VALUES = FREE_VIEWS | {aten.clone.default}
 _Change: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
 draw_and_keep = torch._prims.rng_prims.run_and_save_rng_state
 draw_again = torch._prims.rng_prims.run_with_rng_state
@@ -121,17 +124,22 @@ def _fake_mode(nodes: Iterable[fx.Node]) -> Any:
 def _keep_as_computed(
     storage: torch.dtype, forward: fx.GraphModule, backward: fx.GraphModule, num_fwd_outputs: int
 ) -> None:
-    """Keeps float32 in `storage`, and images with channels innermost, as both passes compute them."""
+    """Keeps float32 in `storage`, images with channels innermost, as both passes compute them, and of views
+    what they are views of: the backward pass reads through views, and several of one value are kept as one.
+    """
     output = forward.graph.output_node()
     results: Any = output.args[0]
     kept = {node.name: node for node in results[num_fwd_outputs:] if _is_activation(node)}
     least = FEW * max(map(count, kept.values()), default=0)
-    images = _images(forward.graph) - set(results[:num_fwd_outputs])
+    visible = set(results[:num_fwd_outputs])
+    images = _images(forward.graph) - visible
     stored: dict[fx.Node, fx.Node] = {}
+    changed: dict[fx.Node, fx.Node] = {}
     for node in backward.graph.find_nodes(op="placeholder"):
-        source = kept.get(node.name)
-        if source is None:
+        seen = kept.get(node.name)
+        if seen is None:
             continue
+        source, views = _viewed(seen, visible | images)
         forth: list[_Change] = []
         back: list[_Change] = []
         if storage != torch.float32 and count(source) >= least:
@@ -140,16 +148,33 @@ def _keep_as_computed(
         if source in images:
             forth += [(aten.permute.default, (TO_LAST,), {}), (aten.clone.default, (), DENSE)]
             back.insert(0, (aten.permute.default, (FROM_LAST,), {}))
-        if not forth:
+        if not forth and not views:
             continue
-        with forward.graph.inserting_before(output):
-            stored[source] = _changed(forward.graph, source, forth)
-        _read_changed(backward.graph, node, stored[source].meta["val"], back)
+        if source not in changed:
+            with forward.graph.inserting_before(output):
+                changed[source] = _changed(forward.graph, source, forth)
+        stored[seen] = changed[source]
+        _read_changed(backward.graph, node, stored[seen].meta["val"], back + views)
     output.args = (
         (*results[:num_fwd_outputs], *(stored.get(node, node) for node in results[num_fwd_outputs:])),
     )
     forward.recompile()
     backward.recompile()
+
+
+def _viewed(node: fx.Node, apart: set[fx.Node]) -> tuple[fx.Node, list[_Change]]:
+    """What the node is a view or a copy of, and the ops between; itself and none where sizes are not known.
+
+    `apart`: not kept in a view's stead, as what the user sees, which may be written to.
+    """
+    views: list[_Change] = []
+    source = node
+    while source.target in SAME_VALUES and len(source.all_input_nodes) == 1:
+        views.insert(0, (source.target, source.args[1:], dict(source.kwargs)))
+        source = source.all_input_nodes[0]
+    if source.op != "call_function" or source in apart or not _is_activation(source):
+        return node, []
+    return source, views
 
 
 def _images(graph: fx.Graph) -> set[fx.Node]:
