@@ -107,3 +107,26 @@ def run(part: int, dtype: torch.dtype, count: int) -> None:
                 wrong.append(f"{op.formatted_name}: {type(error).__name__}: {str(error)[:200]}")
     assert not wrong, "\n".join(wrong)
     assert counts[True] >= counts.total() // 3, f"{counts[True]} of {counts.total()} samples compiled whole"
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_of_cross_entropy(reduction: str, weighted: bool) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    weight, dy = torch.rand(9) if weighted else None, torch.rand(17)
+    target = torch.randint(0, 9, (17,))
+    target[2] = -100
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        scale = None if weight is None else weight.to(x.dtype)
+        y = torch.nn.functional.cross_entropy(x, target, scale, reduction=reduction)
+        return (y * dy.to(x.dtype)).sum()
+
+    x = torch.randn(17, 9)
+    gradients = []
+    for run, own in ((loss, x.double()), (torch.compile(loss, backend="deepseek"), x.clone())):
+        run(own.requires_grad_()).backward()
+        assert own.grad is not None
+        gradients.append(own.grad.double())
+    assert (gradients[0] - gradients[1]).abs().max() <= 1e-6 * gradients[0].abs().max()

@@ -1,4 +1,6 @@
-"""Losses that PyTorch computes chunk by chunk to save memory, in one piece."""
+"""Losses that PyTorch computes chunk by chunk to save memory, in one piece; gradients of losses without
+scattering.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import decomposition_table
 from torch.nn.modules import linear_cross_entropy as _chunked  # noqa: F401 - registers torch.ops.torch_nn
 
 from deepseek.torch.decompositions import decomposition
+
+aten = torch.ops.aten
+MEAN = 1  # PyTorch's number for the reduction
+
+
+@decomposition(aten.nll_loss_backward.default)
+def _nll_loss_backward(
+    dy: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    ignored: int,
+    total: Tensor,
+) -> Any:
+    """Each element by itself: no zeros that are scattered over before anybody reads them."""
+    if scores.dim() != 2:
+        return decomposition_table[aten.nll_loss_backward.default](
+            dy, scores, target, weight, reduction, ignored, total
+        )
+    known = target != ignored
+    place = torch.where(known, target, 0)
+    slope = dy / total if reduction == MEAN else dy
+    if weight is not None:
+        slope = slope * weight.index_select(0, place)
+    slope = torch.where(known, -slope, torch.zeros_like(slope)).unsqueeze(1)
+    hot = place.unsqueeze(1) == torch.arange(scores.shape[1])
+    return torch.where(hot, slope, torch.zeros_like(slope))
 
 
 def _weighted(
