@@ -320,7 +320,10 @@ def run(task: dict[str, Any]) -> None:
     if kind == "gradcheck":
         samples = [sample for sample in samples if elements(sample) <= LARGE]
     each = task["each"] or len(samples)
-    chosen = [samples[i * len(samples) // each] for i in range(each)] if len(samples) > each else samples
+    if len(samples) > each:  # the middles of equal parts of the list
+        chosen = [samples[(2 * i + 1) * len(samples) // (2 * each)] for i in range(each)]
+    else:
+        chosen = samples
     answer(total=len(samples), chosen=len(chosen))
     for sample in chosen[task["skip"] :]:
         try:

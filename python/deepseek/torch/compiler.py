@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 import deepseek
 from deepseek import precisions
 from deepseek.errors import invalid
-from deepseek.torch import report, saved
+from deepseek.torch import pairs, report, saved
 from deepseek.torch.library import decompositions
+from deepseek.torch.pairs import BORDERS
 from deepseek.torch.partition import (
     VALUE_CHECKS,
     Island,
@@ -75,6 +76,7 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
     graph = module.graph
+    pairs.rewrite(graph)
     clean(graph)
     _check_functional(graph)
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
@@ -86,7 +88,7 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
             record.draws[str(op_of(node))] += 1
         elif op_of(node) in VALUE_CHECKS:
             record.checks[str(op_of(node))] += 1
-        elif node.target is not operator.getitem and not is_front(node):
+        elif node.target is not operator.getitem and not is_front(node) and node.target not in BORDERS:
             record.add_eager(str(op_of(node)), refused[node])
     report.RECORDS.append(record)
     return Program(module, steps, pieces, _count_visible_outputs(graph, kind))

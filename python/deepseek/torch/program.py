@@ -18,7 +18,10 @@ from deepseek.torch.translate import attribute, lone_symbols
 aten = torch.ops.aten
 
 # Between pieces tensors may be dense where the trace had a permuted layout: these must not insist on strides.
-TOLERANT: dict[Any, Callable[..., Any]] = {aten.view.default: torch.Tensor.reshape}
+TOLERANT: dict[Any, Callable[..., Any]] = {
+    aten.view.default: torch.Tensor.reshape,
+    aten.view_as_real.default: lambda x: torch.view_as_real(x.resolve_conj().resolve_neg()),
+}
 
 Function = Callable[[list[Any]], list[Any]]
 
