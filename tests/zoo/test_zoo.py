@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from check import Runs, compare
 
 RUN = Path(__file__).parent / "run.py"
 # One of each kind: attention with a mask, a mixture of experts, a state space, sound, convolutions, windows.
@@ -25,3 +29,16 @@ def test_models(library: str, whole_suites: bool) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     print(result.stdout)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def runs(off: float) -> Runs:
+    """A forward pass and a step whose gradient is off by this share."""
+    return [torch.ones(3)], {"loss": torch.ones(()), "gradient of w": torch.ones(3) + off}
+
+
+def test_a_fault_is_excused_only_where_eager_has_it_too() -> None:
+    exact, eager, ours = runs(0), runs(1e-6), runs(1e-2)
+    assert compare(eager, eager, exact).worst <= 1
+    assert compare(ours, eager, exact).worst > 1
+    assert compare(ours, eager, exact, [runs(1e-6), runs(1e-3)]).worst > 1
+    assert compare(ours, eager, exact, [runs(1e-6), runs(1.1e-2)]).worst <= 1

@@ -698,7 +698,7 @@ MODELS = [
         "llava",
         "LlavaForConditionalGeneration",
         lambda: {
-            "input_ids": torch.cat([torch.full((2, 16), 5), ids(6)], 1).clamp_min(5),
+            "input_ids": torch.cat([torch.full((2, 16), 5), ids(6).clamp_min(6)], 1),
             "pixel_values": torch.randn(2, 3, 32, 32),
         },
         {"image_token_id": 5, "vision_feature_select_strategy": "default", "vision_feature_layer": -1},
