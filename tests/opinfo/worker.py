@@ -9,7 +9,7 @@ compiled   results agree (or torch.autograd.gradcheck finds no error) and every 
 partly     results agree; PyTorch ran some ops, the message says which, or the graph broke
 drawn      compiled whole but for draws of random numbers, which PyTorch's generator makes
 left       the op has nothing to compare: no differentiable result, or eager PyTorch refuses the sample (or
-           fails gradcheck itself, as at a kink)
+           fails gradcheck itself, as at a kink), or Dynamo fails before any backend
 wrong      a result that is neither eager's nor what eager gives in float64, nor about as close to that
 error      eager PyTorch has a result and the compiled function raises
 """
@@ -27,6 +27,7 @@ from typing import Any
 
 import deepseek.torch as bridge
 import torch
+from torch._dynamo.exc import InternalTorchDynamoError
 from torch._dynamo.utils import counters
 from torch.autograd.gradcheck import GradcheckError, gradcheck
 from torch.testing._internal import common_methods_invocations as op_database
@@ -212,7 +213,7 @@ def difference(got: list[Any], want: list[Any], wide: Callable[[], list[Any] | N
     return ""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], backend: str = "deepseek") -> Callable[..., Any]:
     """`function` compiled, and nothing else."""
     torch._dynamo.reset()
     counters.clear()
@@ -221,7 +222,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    return torch.compile(call, backend="deepseek", dynamic=False, options={"threads": 1})
+    options = {"threads": 1} if backend == "deepseek" else None
+    return torch.compile(call, backend=backend, dynamic=False, options=options)
 
 
 def check(op: Any, sample: Any, gradient: bool) -> tuple[str, str]:
@@ -234,6 +236,12 @@ def check(op: Any, sample: Any, gradient: bool) -> tuple[str, str]:
         return "left", "nothing differentiable"
     try:
         got = evaluate(call, compiled(op.op), gradient)
+    except InternalTorchDynamoError as error:
+        try:
+            evaluate(call, compiled(op.op, "eager"), gradient)
+        except InternalTorchDynamoError as own:
+            return "left", f"Dynamo, whatever the backend: {own}"
+        return "error", f"{type(error).__name__}: {error}"
     except Exception as error:
         return "error", f"{type(error).__name__}: {error}"
     assert got is not None

@@ -21,6 +21,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "scatter_add": lambda x, y: x.scatter_add(1, COLUMNS, y),
     "clamp_min": torch.clamp_min,
     "clamp_max": torch.clamp_max,
+    "prod": lambda x, y: (x.prod(1), y.int().prod(0, dtype=torch.bool), x.prod(1, dtype=torch.bool)),
+    "sum": lambda x, y: (x.sum(1), y.int().sum((0, 1), dtype=torch.bool), x.sum(1, dtype=torch.bool)),
     "sign": lambda x, y: (x.sign(), y.sgn()),
     "isnan": lambda x, y: (x.isnan(), y.isinf()),
 }

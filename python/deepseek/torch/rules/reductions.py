@@ -31,17 +31,22 @@ def extreme(dtype: str, largest: bool) -> Scalar:
     return float("inf") if largest else float("-inf")
 
 
+_OF_BOOLS = {"sum": "any", "prod": "all"}  # where truth values are asked for
+
+
 def _cast_first(name: str) -> Callable[..., Value]:
     def translate(
         b: Builder, x: Value, along: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
     ) -> Value:
-        return reduce(b, name, b.cast(x, b.dtype()), axes(along, len(x.shape)), keepdim)
+        found = _OF_BOOLS[name] if b.dtype() == "bool" else name
+        return reduce(b, found, b.cast(x, b.dtype()), axes(along, len(x.shape)), keepdim)
 
     return translate
 
 
 rule(aten.sum.dim_IntList, aten.sum.default)(_cast_first("sum"))
 rule(aten.mean.dim, aten.mean.default)(_cast_first("mean"))
+rule(aten.prod.default, aten.prod.dim_int)(_cast_first("prod"))
 
 
 def extremes(b: Builder, name: str, x: Value, along: Sequence[int], keepdim: bool = False) -> Value:
@@ -54,13 +59,6 @@ def extreme_of(b: Builder, x: Value, along: Any = None, keepdim: bool = False) -
     assert b.node is not None
     name = "max" if b.node.target in (aten.amax.default, aten.max.default) else "min"
     return extremes(b, name, x, axes(along, len(x.shape)), keepdim)
-
-
-@rule(aten.prod.default, aten.prod.dim_int)
-def prod(
-    b: Builder, x: Value, along: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
-) -> Value:
-    return reduce(b, "prod", b.cast(x, b.dtype()), axes(along, len(x.shape)), keepdim)
 
 
 @rule(aten.any.default, aten.any.dim, aten.any.dims)
