@@ -290,8 +290,9 @@ def check_differences(op: Any, sample: Any) -> tuple[str, str]:
     try:
         finite_differences(call, compiled(op.op))
     except Exception as error:
+        function = compiled(op.op, "eager") if isinstance(error, InternalTorchDynamoError) else op.op
         try:
-            finite_differences(call, op.op)
+            finite_differences(call, function)
         except Exception as own:
             return "left", f"eager: {own}"
         wrong = isinstance(error, GradcheckError)

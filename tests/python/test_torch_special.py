@@ -121,3 +121,21 @@ def test_places_that_are_drawn() -> None:
         )
 
     check(function, x, samples, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_whole_quotients(mode: str, dtype: torch.dtype) -> None:
+    """Of quotients that round to a whole number, and of the ends."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.rand(4000, generator=generator, dtype=torch.float64).to(dtype) + 0.1
+    x = (y.double() * torch.randint(-40, 40, [4000], generator=generator)).to(dtype)
+    inf, nan = float("inf"), float("nan")
+    x = torch.cat([x, torch.tensor([1.0, -1.0, 0.0, inf, 3.0, -3.0, nan, 5.0], dtype=dtype)])
+    y = torch.cat([y, torch.tensor([0.0, 0.0, 0.0, 2.0, inf, inf, 1.0, -2.0], dtype=dtype)])
+
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.div(x, y, rounding_mode=mode)
+
+    got = torch.compile(function, backend="deepseek", fullgraph=True)(x, y)
+    torch.testing.assert_close(got, function(x, y), rtol=0, atol=0, equal_nan=True)

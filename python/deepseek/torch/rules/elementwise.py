@@ -205,8 +205,24 @@ def div_mode(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = Non
         return b.op(
             "floor_div" if rounding_mode == "floor" else "div", b.tensor(x, dtype), b.tensor(y, dtype)
         )
-    quotient = b.op("div", b.tensor(x, dtype), b.tensor(y, dtype))
+    x, y = b.tensor(x, dtype), b.tensor(y, dtype)
+    if rounding_mode == "floor":
+        return _floor_of_quotient(b, x, y)
+    quotient = b.op("div", x, y)
     return quotient if rounding_mode is None else b.op(rounding_mode, quotient)
+
+
+def _floor_of_quotient(b: Builder, x: Value, y: Value) -> Value:
+    """Exact where x / y rounds up to a whole number: from the remainder."""
+    dtype = b.dtype()
+    if dtype in ("bfloat16", "float16"):
+        x, y = b.cast(x, "float32"), b.cast(y, "float32")
+    rest, zero, one = b.op("rem", x, y), b.constant(0, x.dtype), b.constant(1, x.dtype)
+    quotient = b.op("div", b.op("sub", x, rest), y)
+    below = b.op("not_equal", b.op("less", y, zero), b.op("less", rest, zero))
+    below = b.op("logical_and", below, b.op("not_equal", rest, zero))
+    quotient = b.op("round", b.op("select", below, b.op("sub", quotient, one), quotient))
+    return b.cast(b.op("select", b.op("equal", y, zero), b.op("div", x, y), quotient), dtype)
 
 
 @rule(aten.pow.Tensor_Scalar)
