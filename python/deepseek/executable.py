@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -65,6 +67,13 @@ class Executable:
         """Writes a file for `deepseek.load`. Loading runs the code in it: load only what you trust."""
         self._core.save(os.fspath(path))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles hold what `save` writes."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "executable")
+            self.save(path)
+            return _unpickled, (path.read_bytes(), self.target)
+
     def __repr__(self) -> str:
         inputs = ", ".join(map(repr, self.inputs.values()))
         outputs = ", ".join(map(repr, self.outputs.values()))
@@ -93,6 +102,13 @@ class Executable:
         for name in given:
             if name not in self.inputs:
                 raise invalid("run", f"inputs named {', '.join(self.inputs) or 'nothing'}", f'"{name}"')
+
+
+def _unpickled(content: bytes, target: str) -> Executable:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "executable")
+        path.write_bytes(content)
+        return Executable(_core.Executable.load(str(path)), target)
 
 
 class Context(_core.Context):

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "context.h"
+#include "deepseek/build.h"
 #include "deepseek/compile.h"
 
 namespace deepseek::python {
@@ -179,6 +180,8 @@ void bind_executable(nb::module_& m) {
               "-> tuple[Executable, str, list[str]]"),
       "Gives the executable, the target that was used, and warnings.");
   m.def("default_threads", &default_threads);
+  m.def("build_and_machine", &build_and_machine,
+        "This build and this machine's instruction set: a part of the key for whoever keeps executables.");
 }
 
 }  // namespace deepseek::python

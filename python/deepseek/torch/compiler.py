@@ -14,13 +14,15 @@ import torch
 from torch import fx
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.source import GlobalStateSource
+from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompiler
 from torch._guards import Guard, TracingContext
 from torch.utils._python_dispatch import _disable_current_modes
 
 import deepseek
 from deepseek import precisions
 from deepseek.errors import invalid
-from deepseek.torch import pairs, report, saved
+from deepseek.torch import cached, pairs, report, saved
+from deepseek.torch.cached import Compiled
 from deepseek.torch.library import decompositions
 from deepseek.torch.pairs import BORDERS
 from deepseek.torch.partition import (
@@ -66,15 +68,15 @@ RTOL = {"inference": 1e-5, "forward": 1e-6, "backward": 1e-6}
 
 def compile_graph(
     module: fx.GraphModule, example_inputs: Sequence[Any], kind: str, options: Options
-) -> Callable[[list[Any]], list[Any]]:
+) -> Compiled:
     """Compiles one graph from AOT Autograd. `kind`: "inference", "forward" or "backward"."""
     with (
         _disable_current_modes()
     ):  # AOT Autograd calls compilers under its fake-tensor mode; constants are real
-        return _compile_graph(module, kind, options).function()
+        return _compile_graph(module, kind, options)
 
 
-def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Program:
+def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compiled:
     graph = module.graph
     pairs.rewrite(graph)
     clean(graph)
@@ -91,7 +93,8 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Progr
         elif node.target is not operator.getitem and not is_front(node) and node.target not in BORDERS:
             record.add_eager(str(op_of(node)), refused[node])
     report.RECORDS.append(record)
-    return Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+    program = Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+    return Compiled(program.source, program.constants, record)
 
 
 def _check_functional(graph: fx.Graph) -> None:
@@ -195,14 +198,20 @@ STORAGE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Callable[..., Any]:
     """The entry point that `torch.compile(..., backend="deepseek")` finds."""
     options = _within(Options(**kwargs.get("options", {})))
+
+    def compiler_of(kind: str) -> SerializableAOTDispatchCompiler:
+        compile_kind = functools.partial(compile_graph, kind=kind, options=options)
+        return SerializableAOTDispatchCompiler(Compiled, compile_kind)
+
     compiler = aot_autograd(
-        fw_compiler=functools.partial(compile_graph, kind="forward", options=options),
-        bw_compiler=functools.partial(compile_graph, kind="backward", options=options),
-        inference_compiler=functools.partial(compile_graph, kind="inference", options=options),
+        fw_compiler=compiler_of("forward"),
+        bw_compiler=compiler_of("backward"),
+        inference_compiler=compiler_of("inference"),
         decompositions=decompositions(),
         partition_fn=functools.partial(
             saved.partition, storage=STORAGE[options.storage or "fp32"], budget=options.memory_budget
         ),
     )
-    compiled: Callable[..., Any] = compiler(module, example_inputs)
+    with cached.kept(module, options, options.threads or torch.get_num_threads()):
+        compiled: Callable[..., Any] = compiler(module, example_inputs)
     return compiled

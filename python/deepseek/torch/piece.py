@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -33,7 +33,7 @@ class Piece:
         """`parameters`: positions of inputs whose derived data is kept until address or version change.
         `unsettled`: of those that may be negated views, whose memory holds other numbers.
         """
-        self.executable = executable
+        self.executable, self.parameters, self.unsettled = executable, parameters, unsettled
         self.context = _core.TensorContext(
             executable._core,
             torch.Tensor.__dlpack_c_exchange_api__,
@@ -44,6 +44,9 @@ class Piece:
             dense,
         )
         self.run = self.context.run_tensors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Piece, (self.executable, self.parameters, self.unsettled)
 
     def __call__(self, inputs: Tensors, shapes: tuple[tuple[int, ...], ...]) -> Tensors:
         """`shapes`: of the results."""

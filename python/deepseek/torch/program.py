@@ -53,9 +53,6 @@ class Program:
         lines = [*taken, "inputs.clear()", *found, *self.body]
         self.source = "\n    ".join(["def run(inputs):", *lines])
 
-    def function(self) -> Function:
-        return function_of(self.source, self.constants)
-
     def _name(self, node: fx.Node) -> str:
         return self.names.setdefault(node, f"v{len(self.names)}")
 
