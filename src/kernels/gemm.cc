@@ -9,6 +9,7 @@
 // deep product's sums wait in memory between chunks of the depth.
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
@@ -307,18 +308,22 @@ class GemmLowering {
     const Expr to[] = {row, column};
     return stmt(Prefetch{x.buffer, substitute(x.index, from, to)});
   }
-  // Of a tile's steps, for each of so many lines that are asked for while it is multiplied: a power of two.
-  std::int64_t steps_per(std::int64_t lines) const {
-    const std::int64_t steps = k_.is_static() ? k_.value() / tile_.group : 1;
-    return static_cast<std::int64_t>(
-        std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(steps / lines, 1))));
+  // How many of so many lines are asked for at a time while a tile is multiplied, and once in how many of its turns of
+  // `at_once` steps: one of the two is 1, and the other a power of two.
+  std::pair<std::int64_t, std::int64_t> turns_for(std::int64_t lines, std::int64_t at_once) const {
+    const std::int64_t turns = k_.is_static() ? k_.value() / (tile_.group * at_once) : 1;
+    const auto power = [](std::int64_t n) {
+      return static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1));
+    };
+    return {std::bit_ceil(power(ceil_of(lines, std::max<std::int64_t>(turns, 1)))),
+            std::bit_floor(power(turns / lines))};
   }
 
-  // Asks for what the epilogue reads: each step of a tile for one of the next tile's lines (all at once would keep the
+  // Asks for what the epilogue reads: each turn of a tile for one of the next tile's lines (all at once would keep the
   // operands waiting), for what it writes as well where tiles go by rows. A long tile, or one whose steps are short, asks
   // for its own lines before; a matrix unit, which has few steps, for all of the next tile's.
-  void prefetch_lines(const Epilogue& e, const Expr& step, bool rows_first, std::vector<Stmt>& before,
-                      std::vector<Stmt>& body) const {
+  void prefetch_lines(const Epilogue& e, const Expr& turn, std::int64_t at_once, bool rows_first,
+                      std::vector<Stmt>& before, std::vector<Stmt>& asks) const {
     const auto [read, written] = lines(e);
     const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
     const bool before_all = matrix_unit() || !has_room() || is_long, own = before_all && !matrix_unit();
@@ -334,8 +339,11 @@ class GemmLowering {
         lines_of_row.push_back(at(x, var(row.var), column));
       if (before_all) return;
       const std::int64_t across = ceil_of(b_.nr, line);
-      const Expr turn = floordiv(step, steps_per(b_.mr * across));
-      body.push_back(at(x, mod(turn, b_.mr), mod(floordiv(turn, b_.mr), across) * line));
+      const auto [each, turns] = turns_for(b_.mr * across, at_once);
+      const Axis one = make_axis("line", each);
+      const Expr i = floordiv(turn, turns) * each + var(one.var);
+      asks.push_back(
+          loop(one, LoopKind::Unrolled, at(x, mod(i, b_.mr), mod(floordiv(i, b_.mr), across) * line)));
     };
     for (const Line& x : read) ask(x);
     if (rows_first)
@@ -414,14 +422,25 @@ class GemmLowering {
   bool asks_early(const Operand& left) const {
     const auto elements = left.buffer->extent.int_value();
     return prefetches() && !matrix_unit() && has_room() && left.from_any_row && elements &&
-           *elements * bits(tile_.operands) / 8 > target_.l2_bytes;
+           *elements * bits(tile_.operands) / 8 > target_.l2_bytes / 4;
   }
 
-  // A line of the next tile's rows for each step, row by row: `inner` steps lead to `column` without a jump.
-  Stmt prefetch_left(const Operand& left, const Expr& column, const Expr& inner) const {
-    const std::int64_t line = kLineBytes * 8 / bits(tile_.operands);
-    const Expr row = mod(inner, line);
-    return stmt(Prefetch{left.buffer, left.next + row * left.stride + column - row});
+  // Steps of a tile that are written out one after another.
+  std::int64_t steps_at_once(const Operand& left) const {
+    if (!prefetches() || tile_.k != tile_.group || !k_.is_static()) return 1;
+    if (!left.depth.empty()) return kernels::steps_at_once(left.depth.back().extent / tile_.k);
+    return kernels::steps_at_once(in_chunks() ? std::gcd(k_.value(), chunk_.value())
+                                              : padded_.value() / tile_.k);
+  }
+
+  // Lines of the next tile's rows, row by row: those of `line` steps in so many. `turns` of `at_once` steps lead to `column`
+  // without a jump.
+  Stmt prefetch_left(const Operand& left, const Expr& column, const Expr& turns, std::int64_t at_once) const {
+    const std::int64_t line = kLineBytes * 8 / bits(tile_.operands), in_line = line / at_once;
+    const Axis one = make_axis("line", ceil_of(b_.mr, in_line));
+    const Expr turn = mod(turns, in_line), row = turn * *one.extent.int_value() + var(one.var);
+    return loop(one, LoopKind::Unrolled,
+                stmt(Prefetch{left.buffer, left.next + row * left.stride + column - turn * at_once}));
   }
 
   // Steps of the depth, and where sums wait meanwhile that had others before or will have others after.
@@ -431,34 +450,39 @@ class GemmLowering {
     bool is_last = true;
   };
 
-  // c += left * right, over the steps of `span`.
+  // c += left * right, over the steps of `span`: several at a time, which ask for what will be wanted once.
   Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
                 const Expr& tile_index, const Epilogue& e, bool rows_first, const Span& span) {
+    const std::int64_t at_once = steps_at_once(left);
+    const Axis one = make_axis("u", at_once);
     std::vector<Axis> steps;
-    Expr k = 0, column = 0;  // the depth, and where it is in the left operand
+    Expr first = 0, first_column = 0;  // the depth, and where it is in the left operand
     for (const Windows::Step& s : left.depth) {
-      const std::int64_t each = &s == &left.depth.back() ? tile_.k : 1;
+      const std::int64_t each = &s == &left.depth.back() ? tile_.k * at_once : 1;
       steps.push_back(make_axis("k", s.extent / each));
-      k = k * s.extent + var(steps.back().var) * each;
-      column = column + var(steps.back().var) * (s.stride * each);
+      first = first * s.extent + var(steps.back().var) * each;
+      first_column = first_column + var(steps.back().var) * (s.stride * each);
     }
     if (steps.empty()) {
-      steps.push_back(make_axis("k", ceil_of(span.count, tile_.k)));
-      k = column = span.first + var(steps.back().var) * tile_.k;
+      steps.push_back(make_axis("k", ceil_of(span.count, tile_.k * at_once)));
+      first = first_column = span.first + var(steps.back().var) * (tile_.k * at_once);
     }
+    const std::int64_t stride = left.depth.empty() ? 1 : left.depth.back().stride;
+    const Expr k = first + var(one.var) * tile_.k, column = first_column + var(one.var) * (tile_.k * stride);
     const bool full_depth = tile_.k == tile_.group || (k_.is_static() && k_.value() % tile_.k == 0);
     const Expr depth =
         full_depth || tile_.group > 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
     const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
     const std::int64_t group = tile_.group;
-    std::vector<Stmt> before, body, waits;
+    std::vector<Stmt> before, asks, body, waits;
     if (prefetches()) {
-      const std::int64_t rows_of_step = matrix_unit() ? tile_.k : group;
-      const Expr step = floordiv(k, rows_of_step);
+      const std::int64_t rows_of_asks = (matrix_unit() ? tile_.k : group) * at_once;
+      const Expr turn = floordiv(first, rows_of_asks);
       if (right.buffer->space == Space::Global)
-        body.push_back(prefetch_next(right, step, rows_of_step, tile_index));
-      if (span.is_last) prefetch_lines(e, step, rows_first, before, body);
-      if (left.next.get() != nullptr) body.push_back(prefetch_left(left, column, var(steps.back().var)));
+        asks.push_back(prefetch_next(right, turn, rows_of_asks, tile_index));
+      if (span.is_last) prefetch_lines(e, turn, at_once, rows_first, before, asks);
+      if (left.next.get() != nullptr)
+        asks.push_back(prefetch_left(left, first_column, var(steps.back().var), at_once));
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
                              tile_.k, left_rows, depth, before, body, waits);
@@ -468,7 +492,8 @@ class GemmLowering {
     body.push_back(stmt(TileLoad{t.x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
     body.push_back(stmt(TileLoad{t.y, r.buffer, r.base, r.stride * group, group, depth, b_.nr, group}));
     body.push_back(stmt(TileMma{t.c, t.x, t.y}));
-    Stmt multiply = block(std::move(body));
+    asks.push_back(loop(one, LoopKind::Unrolled, block(std::move(body))));
+    Stmt multiply = block(std::move(asks));
     for (std::size_t i = steps.size(); i-- > 0;)
       multiply = loop(steps[i], LoopKind::Serial, std::move(multiply));
     before.push_back(std::move(multiply));

@@ -19,6 +19,9 @@ constexpr std::int64_t kRowsThatHideWeights = 64;
 constexpr std::int64_t kColumnsPerFarRow = 6;
 // Sums in as many vectors hide the latency of a multiply-add: 4 cycles, two begin in each.
 constexpr std::int64_t kSumsInFlight = 8;
+constexpr std::int64_t kMostVectors = 4;  // in a row of a tile
+constexpr std::int64_t kPanelShare =
+    4;  // of the second cache, for a panel; beside it lie the next one and rows
 
 // Few rows alone make too few sums for multiply-adds to follow each other: they get more columns, in the registers that
 // the rows leave.
@@ -34,21 +37,25 @@ struct TileSize {
   std::int64_t mr, nr;
 };
 
-// Fewer rows of one vector more read fewer operands for as many multiplies, and may leave less over.
-TileSize tile_size(const Dim& run, const Dim& n, const TileShape& tile, std::int64_t lanes,
-                   std::int64_t shares) {
+// Fewer rows of more vectors read fewer operands for as many multiplies, and may leave less over.
+TileSize tile_size(const Dim& run, const Dim& n, const Dim& k, const TileShape& tile, std::int64_t lanes,
+                   std::int64_t l2, std::int64_t shares) {
   if (!tile.any_rows) return {tile.m, tile_columns(tile.m, tile, lanes)};
-  const std::int64_t rows = tile_rows(run, tile.m, 2, shares);
-  const TileSize usual{rows, tile_columns(rows, tile, lanes)};
-  const std::int64_t wider = tile.n + lanes, most = (tile.m + 1) * tile.n / wider - 1;
+  const std::int64_t rows = tile_rows(run, tile.m, tile.n / lanes, shares);
+  TileSize best{rows, tile_columns(rows, tile, lanes)};
   const bool in_vectors = tile.k == tile.group;
-  if (!in_vectors || usual.nr != tile.n || most < 1 || !run.is_static() || !n.is_static()) return usual;
-  const TileSize other{tile_rows(run, most, wider / lanes, shares), wider};
+  if (!in_vectors || best.nr != tile.n || !run.is_static() || !n.is_static() || !k.is_static()) return best;
   const auto cost = [&](const TileSize& s) {
     return tile_cost(run.value(), s.mr, s.nr / lanes, shares) *
            static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);
   };
-  return cost(other) < cost(usual) ? other : usual;
+  for (std::int64_t nr = tile.n + lanes; nr <= kMostVectors * lanes; nr += lanes) {
+    const std::int64_t most = (tile.m + 1) * tile.n / nr - 1;
+    if (most < 1 || nr * k.value() * bits(tile.operands) / 8 > l2 / kPanelShare) break;
+    const TileSize wider{tile_rows(run, most, nr / lanes, shares), nr};
+    if (cost(wider) < cost(best)) best = wider;
+  }
+  return best;
 }
 
 // Among how many threads the rows are divided where the right operand is the larger one: each reads all of that, but
@@ -68,7 +75,7 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
   const std::int64_t shares = row_shares(m, n, batch, threads);
-  const TileSize size = tile_size(run, n, tile, lanes, run == m ? shares : 1);
+  const TileSize size = tile_size(run, n, k, tile, lanes, target.l2_bytes, run == m ? shares : 1);
   b.mr = size.mr;
   b.nr = size.nr;
   if (tile.any_rows && n.is_static())

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 #include "kernels/nest.h"
 
@@ -9,8 +10,9 @@ namespace deepseek::kernels {
 
 using namespace loops;
 
-// What a step of a tile costs beside its multiplies, in those of vectors: reading a panel's row, going round the loop.
-constexpr double kStepOverhead = 2;
+// What a step of a tile costs beside its multiplies, in those of vectors: reading an element or a vector, going round the
+// loop.
+constexpr double kReadCost = 0.3, kStepCost = 1;
 
 const TileShape* register_tile(const TargetInfo& target) {
   if (target.gpu_mapped) return nullptr;
@@ -23,8 +25,9 @@ const TileShape* register_tile(const TargetInfo& target) {
 }
 
 double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors, std::int64_t shares) {
+  const auto across = static_cast<double>(vectors), down = static_cast<double>(r);
   return static_cast<double>(ceil_of(ceil_of(rows, r), shares) * shares) *
-         (static_cast<double>(r) + kStepOverhead / static_cast<double>(vectors));
+         (down + (kReadCost * (down + across) + kStepCost) / across);
 }
 
 double cost_of(double multiplies, double weights, const TargetInfo& target) {
@@ -39,6 +42,11 @@ std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors, st
   for (std::int64_t r = best; --r > 0;)
     if (tile_cost(rows, r, vectors, shares) < tile_cost(rows, best, vectors, shares)) best = r;
   return best;
+}
+
+std::int64_t steps_at_once(std::int64_t steps) {
+  constexpr std::int64_t kMost = 4;
+  return std::gcd(steps, kMost);
 }
 
 Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, std::int64_t nr, const Expr& k,

@@ -27,6 +27,10 @@ double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors = 2, st
 // nobody has in cache when a whole model runs: the smaller part hides for the most part behind the larger.
 double cost_of(double multiplies, double weights, const TargetInfo& target);
 
+// How many of so many steps of a tile are written out one after another: they ask together for what is wanted once for
+// all, since asking again for a line on its way holds up what reads.
+std::int64_t steps_at_once(std::int64_t steps);
+
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
 // of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row. `tiles`:
 // of so many, few ask for several lines each, and many for one in several steps, since lines that are asked for at once

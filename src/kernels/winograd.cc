@@ -266,24 +266,27 @@ class WinogradLowering {
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", DType::F32, mr_, nr_});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", DType::F32, mr_, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", DType::F32, tile_.k, nr_});
-    const Axis step = make_axis("k", ceil_of(filters.channels, tile_.k));
-    const Expr k = var(step.var) * tile_.k;
+    const std::int64_t at_once = tile_.k == 1 ? steps_at_once(slices_ == 1 ? s_.channels : slice_) : 1;
+    const Axis turn = make_axis("k", ceil_of(filters.channels, tile_.k * at_once)),
+               one = make_axis("u", at_once);
+    const Expr k = (var(turn.var) * at_once + var(one.var)) * tile_.k;
     const bool whole_steps = tile_.k == 1 || (slices_ == 1 && slice_ % tile_.k == 0);
     const Expr depth = whole_steps ? Expr(tile_.k) : loops::min(Expr(tile_.k), filters.channels - k);
     const Expr left = (point * inputs.rows + input_row) * stride_ + filters.first_channel + k;
     const Expr right = filters.first + point * point_stride_ + k * nr_;
     std::vector<Stmt> steps;
-    if (tile_.k == 1) steps.push_back(prefetch(filters, point, k, tile));
-    steps.insert(steps.end(),
-                 {stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, depth}),
-                  stmt(TileLoad{y, filters.buffer, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
+    if (tile_.k == 1) steps.push_back(prefetch(filters, point, var(turn.var), at_once, tile));
+    const Stmt multiply =
+        block({stmt(TileLoad{x, inputs.buffer, left, stride_, 1, mr_, depth}),
+               stmt(TileLoad{y, filters.buffer, right, nr_, 1, depth, nr_}), stmt(TileMma{c, x, y})});
+    steps.push_back(loop(one, LoopKind::Unrolled, multiply));
     const Expr row = (product_row * points_ + point) * nr_;
     const Stmt begin = slices_ == 1 ? stmt(TileFill{c, zero(DType::F32)})
                                     : stmt(TileLoad{c, products, row, points_ * nr_, 1, mr_, nr_});
     const Var i = loop_var("i", mr_), j = loop_var("j", nr_), value = make_var("x", DType::F32);
     const Expr index = row + var(i) * (points_ * nr_) + var(j);
     return block({stmt(TileAlloc{c}), stmt(TileAlloc{x}), stmt(TileAlloc{y}), begin,
-                  loop(step, LoopKind::Serial, block(std::move(steps))),
+                  loop(turn, LoopKind::Serial, block(std::move(steps))),
                   stmt(TileStore{c, i, j, value, mr_, nr_, stmt(Store{products, index, var(value), {}})})});
   }
 
@@ -325,13 +328,18 @@ class WinogradLowering {
     return block(std::move(begin));
   }
 
-  // Asks for a line of the weights that come next.
-  Stmt prefetch(const Filters& filters, const Expr& point, const Expr& k, const Expr& tile) const {
+  // Asks for lines of the weights that come next: in a turn of `at_once` steps, a line for each where they are transformed
+  // at use.
+  Stmt prefetch(const Filters& filters, const Expr& point, const Expr& turn, std::int64_t at_once,
+                const Expr& tile) const {
     if (!at_use_)
-      return prefetch_panel(filters.buffer, filters.first + (point + 1) * point_stride_, s_.channels, nr_, k,
-                            tile, tiles_per_block_);
-    return stmt(Prefetch{filters.memory, filters.next + k * (kTaps * nr_) +
-                                             mod(tile * points_ + point, filters.lines) * kLine});
+      return prefetch_panel(filters.buffer, filters.first + (point + 1) * point_stride_,
+                            s_.channels / at_once, nr_ * at_once, turn, tile, tiles_per_block_);
+    const Axis one = make_axis("line", at_once);
+    const Expr channel = turn * at_once + var(one.var);
+    return loop(one, LoopKind::Unrolled,
+                stmt(Prefetch{filters.memory, filters.next + channel * (kTaps * nr_) +
+                                                  mod(tile * points_ + point, filters.lines) * kLine}));
   }
 
   // From a patch's products to its outputs, which go through the epilogue.
