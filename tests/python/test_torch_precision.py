@@ -177,3 +177,19 @@ def test_autocast(case: str, dtype: torch.dtype) -> None:
     assert (slope - exact_slope).norm() <= 0.03 * exact_slope.norm()
     assert not bridge.explain().eager_ops, str(bridge.explain())
     assert run(x).dtype == torch.float32
+
+
+def test_scores_of_bf16_attention_are_not_rounded() -> None:
+    q, k, v = (4 * torch.randn(2, 4, 9, 8) for _ in range(3))
+    dy = torch.randn(2, 4, 9, 8).bfloat16()
+
+    def results(function: Callable[..., torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = [x.bfloat16().to(dtype).requires_grad_() for x in (q, k, v)]
+        y = function(*inputs)
+        return [y, *torch.autograd.grad(y, inputs, dy.to(dtype))]
+
+    attention = nn.functional.scaled_dot_product_attention
+    exact = results(attention, torch.float64)
+    ours = results(torch.compile(attention, backend="deepseek"), torch.bfloat16)
+    for got, want in zip(ours, exact, strict=True):
+        assert float((got.double() - want).detach().abs().max()) < 2**-8 * float(want.detach().abs().max())

@@ -106,7 +106,19 @@ def attention(
 ) -> tuple[Value | None, ...]:
     if dropout or b.uses(1):
         raise Unsupported("attention with dropout, or whose sums of exponentials are used")
-    return b.op("attention", q, k, v, attn_mask, causal=causal, scale=attention_scale(q, scale)), None
+    inputs = attention_inputs(b, q, k, v, attn_mask)
+    y = b.op("attention", *inputs, causal=causal, scale=attention_scale(q, scale))
+    return b.cast(y, b.dtype(0)), None
+
+
+def attention_inputs(
+    b: Builder, q: Value, k: Value, v: Value, mask: Value | None
+) -> tuple[Value, Value, Value, Value | None]:
+    """In float32 where they are narrower: scores must not be rounded before the softmax."""
+    if q.dtype not in ("bfloat16", "float16"):
+        return q, k, v, mask
+    q, k, v = (b.cast(value, "float32") for value in (q, k, v))
+    return q, k, v, mask if mask is None or mask.dtype == "bool" else b.cast(mask, "float32")
 
 
 def attention_scale(q: Value, scale: float | None) -> float:

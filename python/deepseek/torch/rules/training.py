@@ -9,7 +9,7 @@ import torch
 from deepseek import Value
 from deepseek.torch import library as _library  # registers torch.ops.deepseek
 from deepseek.torch.builder import Builder, axis, rule
-from deepseek.torch.rules.contractions import attention_scale, convolution_inputs, spread
+from deepseek.torch.rules.contractions import attention_inputs, attention_scale, convolution_inputs, spread
 from deepseek.torch.rules.creation import filled
 from deepseek.torch.rules.norms import channels
 from deepseek.torch.rules.pools import average_window, window
@@ -137,9 +137,10 @@ def _only(gradients: Sequence[Value | None]) -> Value:
 def attention_backward(
     b: Builder, dy: Value, q: Value, k: Value, v: Value, mask: Value | None, causal: bool, scale: float | None
 ) -> tuple[Value | None, ...]:
-    inputs = [q, k, v, mask]
+    inputs = attention_inputs(b, q, k, v, mask)
     attrs = {"causal": causal, "scale": attention_scale(q, scale)}
-    return tuple(b.gradient("attention", inputs, attrs, [dy], [True, True, True, False])[:3])
+    dy = b.cast(dy, inputs[0].dtype)
+    return b.as_traced(*b.gradient("attention", inputs, attrs, [dy], [True, True, True, False])[:3])
 
 
 @rule(aten.gelu_backward.default)
