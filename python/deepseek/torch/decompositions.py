@@ -51,8 +51,14 @@ def table() -> dict[Any, Callable[..., Any]]:
 
 @decomposition(aten.put.default)
 def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    flat: Tensor = aten.index_put.default(x.flatten(), [index], source.reshape(index.shape), accumulate)
+    flat: Tensor = aten.index_put.default(x.flatten(), [index.flatten()], source.flatten(), accumulate)
     return flat.reshape(x.shape)
+
+
+@decomposition(aten.take.default)
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    flat: Tensor = aten.index.Tensor(x.flatten(), [index.flatten()])
+    return flat.reshape(index.shape)
 
 
 @decomposition(aten.index_reduce.default)
