@@ -12,6 +12,7 @@
 //            scratchpad, transforms back and sends the results through the epilogue.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
@@ -266,7 +267,7 @@ class WinogradLowering {
     const Tile c = std::make_shared<const TileNode>(TileNode{"c", DType::F32, mr_, nr_});
     const Tile x = std::make_shared<const TileNode>(TileNode{"a", DType::F32, mr_, tile_.k});
     const Tile y = std::make_shared<const TileNode>(TileNode{"b", DType::F32, tile_.k, nr_});
-    const std::int64_t at_once = tile_.k == 1 ? steps_at_once(slices_ == 1 ? s_.channels : slice_) : 1;
+    const std::int64_t at_once = tile_.k == 1 ? steps_at_once(std::gcd(s_.channels, slice_)) : 1;
     const Axis turn = make_axis("k", ceil_of(filters.channels, tile_.k * at_once)),
                one = make_axis("u", at_once);
     const Expr k = (var(turn.var) * at_once + var(one.var)) * tile_.k;
