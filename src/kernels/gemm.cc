@@ -37,6 +37,7 @@ constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line.
 constexpr std::int64_t kRoomyStep = 20;
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
+constexpr std::int64_t kRowsShare = 4;                   // of the second cache, for rows that are read
 constexpr std::int64_t kChunksHeld = 4;                  // of a deep product, in the half of a cache
 
 class GemmLowering {
@@ -418,11 +419,11 @@ class GemmLowering {
                               stmt(TileMma{t.c, one, sums})}))});
   }
 
-  // What no cache holds is asked for a tile before it is read.
+  // What the second cache does not hold beside weights and results is asked for a tile before it is read.
   bool asks_early(const Operand& left) const {
     const auto elements = left.buffer->extent.int_value();
     return prefetches() && !matrix_unit() && has_room() && left.from_any_row && elements &&
-           *elements * bits(tile_.operands) / 8 > target_.l2_bytes / 4;
+           *elements * bits(tile_.operands) / 8 > target_.l2_bytes / kRowsShare;
   }
 
   // Steps of a tile that are written out one after another.
