@@ -64,6 +64,19 @@ TEST(OnnxImport, ShapeArithmeticIsDoneWhileImporting) {
   EXPECT_EQ(str(g.outputs().at(0).value.shape()), "[batch, 24]");
 }
 
+TEST(OnnxImport, Opset6BroadcastsFromAnAxisOn) {
+  Model m(6);
+  m.input("x", {"2", "3", "5"}).input("by", {"3"}).output("y");
+  auto& add = m.add("Add", {"x", "by"}, {"sum"});
+  set_int(add, "broadcast", 1);
+  set_int(add, "axis", 1);
+  m.add("PRelu", {"sum", "by"}, {"y"});
+  const Graph g = m.import();
+  EXPECT_EQ(ops_of(g), (std::vector<std::string>{"reshape", "add", "reshape", "prelu"}));
+  EXPECT_EQ(str(g.nodes().at(2)->out().shape()), "[3, 1]");
+  EXPECT_EQ(str(g.outputs().at(0).value.shape()), "[2, 3, 5]");
+}
+
 TEST(OnnxImport, ShapeInputsAreAskedForAndGraphsKeptByTheirValues) {
   Model m;
   m.input("x", {"2", "6"}).input("shape", {"2"}, TensorProto::INT64).output("y");
@@ -274,10 +287,19 @@ TEST(OnnxImportErrors, InitializersOfTheWrongSize) {
 }
 
 TEST(OnnxImportErrors, OldOpsets) {
-  Model m(6);
+  Model m(5);
   m.input("x", {"4"}).output("y");
   m.add("Relu", {"x"}, {"y"});
   EXPECT_EQ(caught([&] { m.import(); }).code(), Code::Unsupported);
+}
+
+TEST(OnnxImportErrors, TrainingInOpset6) {
+  for (const char* type : {"Dropout", "BatchNormalization"}) {
+    Model m(6);
+    m.input("x", {"2", "4"}).input("c", {"4"}).output("y");
+    m.add(type, {"x", "c", "c", "c", "c"}, {"y"});
+    EXPECT_EQ(caught([&] { m.import(); }).expected(), "is_test = 1");
+  }
 }
 
 // -- external data -------------------------------------------------------------------------------------------

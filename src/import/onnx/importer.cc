@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kMaxDepth = 64;  // of sub-graphs and functions
 constexpr std::int64_t kElementsPerNode = 1024;
-constexpr std::int64_t kOldestOpset = 7;
+constexpr std::int64_t kOldestOpset = 6;
 constexpr std::int64_t kMaxAsked = 1024;  // elements of an input whose value may decide shapes
 
 std::string domain_of(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
@@ -281,8 +281,9 @@ void Importer::translate(const onnx::NodeProto& node, Scope& scope) {
   if (f != functions_.end()) return call(*f->second, node, scope);
   const Translate* t = translators().find(key);
   if (!t) throw Error(Code::Unsupported, "", "", "an op that we have", "'" + key + "'");
-  if (key == node.op_type() && opset("") < kOldestOpset && !never_changed(key))
-    throw Error(Code::Unsupported, "", "", "opset " + std::to_string(kOldestOpset) + " or newer",
+  const std::int64_t oldest = key == "Upsample" ? 7 : kOldestOpset;  // its scales had other names before
+  if (key == node.op_type() && opset("") < oldest && !never_changed(key))
+    throw Error(Code::Unsupported, "", "", "opset " + std::to_string(oldest) + " or newer",
                 std::to_string(opset("")));
   Context c(*this, node, scope, opset(node.domain()));
   if (auto k = fold(c)) return c.out(0, Item(std::move(*k)));

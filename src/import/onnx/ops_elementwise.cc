@@ -13,8 +13,20 @@ Translate unary(std::string name) {
   return [name](Context& c) { c.out(c.e.unary(name, c.in(0))); };
 }
 
+// The second operand. Before opset 7 it broadcasts only where `broadcast` says so, and its axes are the first one's from
+// `axis` on or, without that, the last ones.
+Value second(Context& c) {
+  const Value x = c.in(0), y = c.in(1);
+  if (c.opset() >= 7 || c.attr("broadcast", 0) == 0 || !c.has_attr("axis")) return y;
+  const int after = x.rank() - c.axis(c.attr("axis", 0), x.rank()) - y.rank();
+  if (after < 0) c.bad("an axis from which the second operand fits", str(x.type()) + " and " + str(y.type()));
+  Shape shape = y.shape();
+  shape.resize(shape.size() + static_cast<std::size_t>(after), 1);
+  return c.e.reshape(y, shape);
+}
+
 Translate binary(std::string name) {
-  return [name](Context& c) { c.out(c.e.op(name, {c.in(0), c.in(1)})); };
+  return [name](Context& c) { c.out(c.e.op(name, {c.in(0), second(c)})); };
 }
 
 // Folds any number of inputs with a binary op.
@@ -47,7 +59,7 @@ void mod(Context& c) {
 }
 
 void pow(Context& c) {
-  const Value x = c.in(0), y = c.in(1);
+  const Value x = c.in(0), y = second(c);
   if (is_integer(x.dtype()) && is_float(y.dtype()))
     return c.out(c.e.cast(c.e.pow(c.e.cast(x, y.dtype()), y), x.dtype()));
   c.out(c.e.pow(x, c.e.cast(y, x.dtype())));
@@ -133,8 +145,12 @@ void swish(Context& c) {
   c.out(alpha == 1 ? c.e.unary("silu", x) : c.e.mul(x, c.e.sigmoid(c.e.mul(x, alpha))));
 }
 
-// x times the slope, which broadcasts to x from its first axis on before opset 7 and like NumPy since.
-void prelu(Context& c) { c.out(c.e.op("prelu", {c.in(0), c.in(1)})); }
+// The slope broadcasts like NumPy's arrays; before opset 7 it is one number, or one per channel.
+void prelu(Context& c) {
+  const Value x = c.in(0), slope = c.in(1);
+  const bool per_channel = c.opset() < 7 && slope.rank() == 1 && !(slope.dim(0) == Dim(1));
+  c.out(c.e.op("prelu", {x, per_channel ? c.e.along_axis(slope, 1, x.rank()) : slope}));
+}
 
 void shrink(Context& c) {
   const Value x = c.in(0);
@@ -150,6 +166,7 @@ void gelu(Context& c) {
 
 void dropout(Context& c) {
   const Value x = c.in(0);
+  if (c.opset() < 7 && c.attr("is_test", 0) == 0) c.unsupported("is_test = 1", "random dropout");
   const bool training = c.opset() >= 12 && c.has(2) && c.need_int(2) != 0;
   const double ratio = c.opset() < 12 ? c.attr_f("ratio", 0.5) : c.has(1) && training ? c.need_real(1) : 0.5;
   if (training && ratio != 0) c.unsupported("training_mode = false, or ratio 0", "random dropout");

@@ -1,4 +1,5 @@
 // Losses and the optimisers' steps.
+#include "deepseek/ops.h"
 #include "import/onnx/importer.h"
 
 namespace deepseek::onnx_import {
@@ -116,6 +117,32 @@ void adam(Context& c) {
   }
 }
 
+// Gradients of `y`, which is one number, at the tensors that `xs` and `zs` name.
+void gradient(Context& c) {
+  const auto named = [&](const std::string& name) {
+    Item item = c.importer().lookup(name, c.scope());
+    return c.importer().value(item, c.scope());
+  };
+  const Value y = named(c.attr_s("y", ""));
+  if (!is_static(y.shape()) || numel(y.shape()) != 1) c.unsupported("a y of one element", str(y.type()));
+  std::vector<std::string> names = c.attr_strings("xs");
+  const std::size_t count = names.size();
+  for (const std::string& z : c.attr_strings("zs")) names.push_back(z);
+  std::vector<Value> xs;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const Value x = named(names[i]);
+    if (!(c.in(static_cast<int>(i)) == x))
+      c.unsupported("the tensors that xs and zs name as inputs", "another for '" + names[i] + "'");
+    if (i < count) xs.push_back(x);
+  }
+  const Value ys[] = {y}, ones[] = {Value()};
+  const std::vector<Value> results = gradients(*c.scope().graph, ys, ones, xs);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!results[i]) c.bad("a y that derives from xs", "'" + names[i] + "'");
+    c.out(static_cast<int>(i), Item(results[i]));
+  }
+}
+
 }  // namespace
 
 void add_loss(Translators& t) {
@@ -124,6 +151,7 @@ void add_loss(Translators& t) {
   t.add("ai.onnx.preview.training:Adagrad", adagrad);
   t.add("ai.onnx.preview.training:Momentum", momentum);
   t.add("ai.onnx.preview.training:Adam", adam);
+  t.add("ai.onnx.preview.training:Gradient", gradient);
 }
 
 }  // namespace deepseek::onnx_import

@@ -122,6 +122,7 @@ void batch_norm(Context& c) {
   const Value x = c.in(0);
   if (x.rank() < 2) c.bad("rank 2 or more", str(x.type()));
   const double epsilon = c.attr_f("epsilon", 1e-5), momentum = c.attr_f("momentum", 0.9);
+  if (c.opset() < 7 && c.attr("is_test", 0) == 0) c.unsupported("is_test = 1", "training");
   const Value scale = c.in(1), bias = c.in(2);
   Value mean = c.in(3), variance = c.in(4);
   if (c.attr("training_mode", 0) != 0) {
