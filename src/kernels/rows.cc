@@ -61,6 +61,11 @@ class RowStages {
     return std::any_of(g_.outputs.begin(), g_.outputs.end(), [&](const Value& v) { return v.node == &n; });
   }
 
+  bool has_results() const {  // a stage after the last reduction
+    return std::any_of(g_.outputs.begin(), g_.outputs.end(),
+                       [&](const Value& v) { return is_full(*v.node); });
+  }
+
   std::vector<Expr> full_coords(std::span<const Axis> row) const {
     std::vector<Expr> coords = x_.row;
     for (const Axis& a : row) coords.push_back(var(a.var));
@@ -153,31 +158,38 @@ class RowStages {
     return split_on_predicates(s);
   }
 
-  // The loop over a row in pieces, between which lines of the next row are asked for: what the stage before has read, and
-  // what this one writes.
+  // The loop over a row in pieces, between which lines of the next row are asked for: what this stage writes and, of what
+  // the first one reads, the stage's share, so that memory is as busy in each.
   Stmt in_chunks(const Axis& row, const Stmt& body) {
     const Var row_index = *x_.ahead;
+    const std::int64_t stages = std::ssize(reductions_) + has_results();
+    const bool is_first = stage_ == 0;
     const Axis chunk = make_axis("chunk", floordiv(row.extent, kChunk)), in_chunk = make_axis("k", kChunk);
     const Expr first = var(chunk.var) * kChunk;
     std::vector<Stmt> asked;
-    const auto ask = [&](const Line& x) {
+    const auto ask = [&](const Line& x, std::int64_t share, std::int64_t shares) {
       if (x.buffer->space != Space::Global || !uses(x.index, row_index) || !uses(x.index, x.k)) return;
       const std::int64_t elements = kLineBytes * 8 / bits(x.buffer->dtype);
-      const Axis line = make_axis("line", std::max<std::int64_t>(1, kChunk / elements));
+      const std::int64_t lines = std::max<std::int64_t>(1, kChunk / elements);
+      const std::int64_t begin = lines * share / shares, end = lines * (share + 1) / shares;
+      if (begin == end) return;
+      const Axis line = make_axis("line", end - begin);
       const Var from[] = {row_index, x.k};
-      const Expr to[] = {var(row_index) + 1, first + var(line.var) * elements};
-      asked.push_back(loop(line, LoopKind::Serial, stmt(Prefetch{x.buffer, substitute(x.index, from, to)})));
+      const Expr to[] = {var(row_index) + 1, first + (var(line.var) + begin) * elements};
+      asked.push_back(
+          loop(line, LoopKind::Unrolled, stmt(Prefetch{x.buffer, substitute(x.index, from, to)})));
     };
-    for (const Line& x : std::exchange(read_, {})) ask(x);
     visit_stmts(body, [&](const Stmt& s) {
       visit_exprs(s, [&](const Expr& e) {
         visit(e, [&](const Expr& x) {
-          if (x.op() == Op::Load && !has_read_) read_.push_back({x->buffer, x->args[0], row.var});
+          if (is_first && x.op() == Op::Load) read_.push_back({x->buffer, x->args[0], row.var});
         });
       });
-      if (const auto* store = as<Store>(s)) ask({store->buffer, store->index, row.var});
+      if (const auto* store = as<Store>(s)) ask({store->buffer, store->index, row.var}, 0, 1);
     });
-    has_read_ = true;
+    if (stages > 1)
+      for (const Line& x : read_) ask(x, stage_, stages);
+    ++stage_;
     asked.push_back(split_on_predicates(
         loop(in_chunk, LoopKind::Vector, substitute(body, row.var, first + var(in_chunk.var)))));
     return loop(chunk, LoopKind::Serial, block(std::move(asked)));
@@ -237,8 +249,8 @@ class RowStages {
     Expr index;
     Var k;
   };
-  std::vector<Line> read_;  // by the first stage, not asked for yet
-  bool has_read_ = false;
+  std::vector<Line> read_;  // by the first stage
+  std::int64_t stage_ = 0;  // of those with a loop over the row
   std::vector<Stmt> stmts_;
 };
 

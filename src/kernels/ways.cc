@@ -33,6 +33,32 @@ constexpr Way kWays[] = {
 // A quarter of the price of reading what is kept: kSecondsPerKeptByte in multiply-adds.
 double keeping(double bytes, const TargetInfo& target) { return cost_of(0, bytes / 4, target) / 4; }
 
+bool is_stored_from_tiles(const loops::Program& p, const loops::Buffer& b) {
+  bool found = false;
+  loops::visit_stmts(p.body, [&](const loops::Stmt& s) {
+    const auto* tile = loops::as<loops::TileStore>(s);
+    if (!tile) return;
+    loops::visit_stmts(tile->body, [&](const loops::Stmt& inner) {
+      const auto* store = loops::as<loops::Store>(inner);
+      found |= store && store->buffer == b;
+    });
+  });
+  return found;
+}
+
+// Results that have left the caches when somebody reads them are streams. Not those of products: tiles store in bursts,
+// for which memory is slower than caches that write back while the next tile is multiplied.
+void mark_streams(loops::Program& p, const TargetInfo& target) {
+  for (loops::Param& param : p.params) {
+    const loops::BufferNode& b = *param.buffer;
+    const auto elements = b.extent.int_value();
+    if (param.access == loops::Access::Write && elements &&
+        *elements * bits(b.dtype) / 8 > target.kept_bytes && !loops::is_read(p, param.buffer) &&
+        !is_stored_from_tiles(p, param.buffer))
+      param.access = loops::Access::Stream;
+  }
+}
+
 // Of nothing there is no fast way: the definition's loops do not run.
 bool is_empty(const Group& group) {
   return std::all_of(group.outputs.begin(), group.outputs.end(),
@@ -79,8 +105,12 @@ Lowered lower_group(const Group& group, const LoweringContext& context, const Wa
     throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "a way to compute it",
                 "every way left out");
   }
-  if (context.target.gpu_mapped)
-    for (Call& c : lowered->calls) c.program = map_to_gpu(c.program);
+  for (Call& c : lowered->calls) {
+    if (context.target.gpu_mapped)
+      c.program = map_to_gpu(c.program);
+    else
+      mark_streams(c.program, context.target);
+  }
   return *std::move(lowered);
 }
 

@@ -321,7 +321,13 @@ void visit_exprs(const Stmt& s, const std::function<void(const Expr&)>& f);
 void visit_stmts(const Stmt& s, const std::function<void(const Stmt&)>& f);
 
 // -- programs ------------------------------------------------------------------------------------------------
-enum class Access : std::uint8_t { Read, Write, ReadWrite, Workspace };
+enum class Access : std::uint8_t {
+  Read,
+  Write,
+  Stream,  // Write, of more than caches keep until somebody reads it: stores may go past them. Never read
+  ReadWrite,
+  Workspace,
+};
 struct Param {
   Buffer buffer;
   Access access;
@@ -347,6 +353,8 @@ struct Phase {
   Expr grid() const;              // the loop's extent with the prefix's Lets put in; 1 without a loop
 };
 std::vector<Phase> phases(const Program& p);  // pointers into p
+// Whether anything but a plain Store touches what is in the buffer.
+bool is_read(const Program& p, const Buffer& b);
 // The symbols that body and params use, sorted.
 std::vector<std::string> collect_symbols(const Program& p);
 

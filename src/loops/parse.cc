@@ -410,12 +410,13 @@ class Parser {
   // -- statements ----------------------------------------------------------------------------------------------
 
   Param param() {
-    const Token t = take(TokenKind::Word, "read, write, readwrite or workspace");
+    const Token t = take(TokenKind::Word, "read, write, stream, readwrite or workspace");
     static const std::map<std::string, Access> accesses = {{"read", Access::Read},
                                                            {"write", Access::Write},
+                                                           {"stream", Access::Stream},
                                                            {"readwrite", Access::ReadWrite},
                                                            {"workspace", Access::Workspace}};
-    const Access access = known(accesses, t, "read, write, readwrite or workspace");
+    const Access access = known(accesses, t, "read, write, stream, readwrite or workspace");
     return {declare_buffer(Space::Global), access};
   }
 

@@ -169,6 +169,8 @@ class Printer {
         return "read";
       case Access::Write:
         return "write";
+      case Access::Stream:
+        return "stream";
       case Access::ReadWrite:
         return "readwrite";
       case Access::Workspace:

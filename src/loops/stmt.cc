@@ -139,6 +139,21 @@ std::vector<Phase> phases(const Program& p) {
   return result;
 }
 
+bool is_read(const Program& p, const Buffer& b) {
+  bool read = false;
+  visit_stmts(p.body, [&](const Stmt& s) {
+    const auto* tile = as<TileLoad>(s);
+    const auto* sum = as<Accumulate>(s);
+    const auto* copy = as<CopyAsync>(s);
+    read |= (tile && tile->buffer == b) || (sum && sum->buffer == b) ||
+            (copy && (copy->src == b || copy->dst == b));
+    visit_exprs(s, [&](const Expr& e) {
+      visit(e, [&](const Expr& x) { read |= x.op() == Op::Load && x->buffer == b; });
+    });
+  });
+  return read;
+}
+
 std::vector<std::string> collect_symbols(const Program& p) {
   std::set<std::string> names;
   const auto note = [&](const Expr& e) {

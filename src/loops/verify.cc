@@ -37,6 +37,8 @@ class Verifier {
       index(b.extent, "extent of " + b.name);
       if (reads_variables(b.extent)) broken("a parameter's extent over symbols", print(b.extent));
       if (param.access == Access::Read) read_only_.insert(param.buffer.get());
+      if (param.access == Access::Stream && is_read(p_, param.buffer))
+        broken("plain stores to the stream " + b.name, "more than those");
     }
     visit_stmts(p_.body, [&](const Stmt& s) {
       if (const auto* c = as<CopyAsync>(s)) tokens_.insert(c->token.get());

@@ -200,7 +200,8 @@ class Lowering {
       const loops::Access access = call.program.params[i].access;
       if (access == loops::Access::Workspace) continue;
       const auto* temp = std::get_if<kernels::TempArg>(&call.args[i]);
-      if ((temp != nullptr) != (access == loops::Access::Write) || (temp && made)) return false;
+      const bool written = access == loops::Access::Write || access == loops::Access::Stream;
+      if ((temp != nullptr) != written || (temp && made)) return false;
       if (temp)
         made = temp;
       else

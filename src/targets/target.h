@@ -30,8 +30,9 @@ struct TargetInfo {
   bool runs_here = true;  // false: kernels are for another machine, to be saved
   std::int64_t vector_bytes = 32;
   std::int64_t l1_bytes = 32 << 10, l2_bytes = 1 << 20;
-  bool gpu_mapped = false;       // wants Block and Thread loops instead of Parallel and Vector
-  std::vector<TileShape> tiles;  // best first
+  std::int64_t kept_bytes = 8 << 20;  // what caches hold between a kernel and the one that reads its results
+  bool gpu_mapped = false;            // wants Block and Thread loops instead of Parallel and Vector
+  std::vector<TileShape> tiles;       // best first
 };
 
 class Target {

@@ -155,6 +155,24 @@ TEST_P(LlvmStatement, PackedElements) {
   }
 }
 
+// On a cache line or not (a guard page lies behind), whole vectors or not, side by side or not.
+TEST_P(LlvmStatement, Streams) {
+  for (const DType t : {DType::F32, DType::BF16, DType::F64, DType::U8})
+    for (const std::int64_t width : {64, 48, 5}) {
+      const std::int64_t rows = 7, n = rows * width + 3;
+      const Buffer x = global("x", t, n), y = global("y", t, n), z = global("z", t, n);
+      const Var i = loop_var("i", rows), j = loop_var("j", width), k = loop_var("k", 3);
+      const Expr at = var(i) * width + var(j);
+      compare(
+          program({{x, Access::Read}, {y, Access::Stream}, {z, Access::Stream}},
+                  {loop(LoopKind::Parallel, i, rows,
+                        {loop(LoopKind::Vector, j, width,
+                              {put(y, at, load(x, at)), put(z, Expr(n - 1) - at, load(x, at))})}),
+                   loop(LoopKind::Vector, k, 3,
+                        {put(y, var(k) + rows * width, load(x, var(k))), put(z, var(k), load(x, var(k)))})}));
+    }
+}
+
 TEST_P(LlvmStatement, WhileSharedCopiesAndThreads) {
   const std::int64_t n = 64;
   const Buffer x = global("x", DType::I32, n), y = global("y", DType::I32, n),

@@ -64,6 +64,13 @@ TEST(Verify, Parameters) {
   p.params[0].buffer = make_buffer("v", DType::F32, Space::Global, var(a.i));
   breaks(p, "a variable in scope");
   breaks(a.program(stmt(Store{a.x, 0, a.zero32, {}})), "no store to the input x");
+  p = a.program(a.store(0));
+  p.params[1].access = Access::Stream;
+  holds(p);
+  p.body = stmt(Store{a.y, 0, load(a.y, 1), {}});
+  breaks(p, "plain stores to the stream y");
+  p.body = stmt(Accumulate{Reducer::Sum, a.y, 0, a.zero32, {}});
+  breaks(p, "plain stores to the stream y");
 }
 
 TEST(Verify, Scopes) {

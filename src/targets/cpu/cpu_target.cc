@@ -150,7 +150,8 @@ class CpuTarget final : public Target {
   // What holds for one kind of processor does not for another: the folder may be shared.
   std::string fact_key(const std::string& key) const {
     return KernelCache::key({"fact", key, isa_.info.isa, llvm::sys::getHostCPUName().str(),
-                             std::to_string(isa_.info.l2_bytes), compiler_build()});
+                             std::to_string(isa_.info.l2_bytes), std::to_string(isa_.info.kept_bytes),
+                             compiler_build()});
   }
 
   std::string key_of(const Program& p) const {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <thread>
 
 #include "deepseek/error.h"
 #include "runtime/amx_permission.h"
@@ -91,6 +92,13 @@ std::int64_t cache_bytes(int name, std::int64_t otherwise) {
   return size > 0 ? size : otherwise;
 }
 
+// The last cache may serve many more cores than this machine is given: of it a core has its share at most.
+std::int64_t kept_bytes() {
+  constexpr std::int64_t kShare = 4 << 20;
+  const auto cores = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
+  return std::min(cache_bytes(_SC_LEVEL3_CACHE_SIZE, 2 * kShare), cores * kShare);
+}
+
 std::string names() {
   std::string all;
   for (const Row& r : rows()) all += (all.empty() ? "" : ", ") + std::string(r.name);
@@ -110,6 +118,7 @@ CpuIsa cpu_isa(std::string_view name) {
   const bool native = row->arch == host_arch();
   isa.info.l1_bytes = native ? cache_bytes(_SC_LEVEL1_DCACHE_SIZE, kUsualL1) : kUsualL1;
   isa.info.l2_bytes = native ? cache_bytes(_SC_LEVEL2_CACHE_SIZE, kUsualL2) : kUsualL2;
+  if (native) isa.info.kept_bytes = kept_bytes();
   for (const auto& [m, n] : row->tiles)
     isa.info.tiles.push_back({DType::F32, DType::F32, m, n, 1, true, loops::Space::Global});
   for (const auto& [m, n] : row->tiles)

@@ -48,6 +48,7 @@ struct Memory {
   DType dtype = DType::F32;
   bool per_lane = false;
   bool packed = false;  // several elements to a byte
+  bool stream = false;  // aligned vectors are stored past the caches
 };
 
 // What the function's arguments and surroundings give to the emitter.
@@ -67,6 +68,7 @@ class Emitter {
   Emitter(const Machine& machine, llvm::Module& module, const Frame& frame);
 
   void bind(const loops::Buffer& buffer, llvm::Value* base);
+  void stream(const loops::Buffer& buffer) { memory(buffer).stream = true; }  // its base is on a cache line
   void bind(const std::string& symbol, llvm::Value* value) { symbols_[symbol] = value; }
   void emit(const loops::Stmt& s);
   // for (var = begin; var < end; ++var) body
@@ -136,6 +138,7 @@ class Emitter {
   llvm::Value* guarded(llvm::Value* pointer, llvm::Value* condition);  // zeros where the condition is false
   void store(const Memory& m, const Val& index, const Val& value, llvm::Value* mask, bool mask_any);
   void store_packed(const Memory& m, llvm::Value* index, llvm::Value* value);
+  bool may_stream(const Memory& m, const Val& index) const;  // a vector from there on
   void emit_store(const loops::Store& s);
   void emit_accumulate(const loops::Stmt& s);
   void each_active_lane(llvm::Value* mask, const std::function<void(llvm::Value* lane)>& f);

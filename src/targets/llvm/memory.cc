@@ -18,7 +18,7 @@ namespace {
 
 Align align_of(DType t) { return Align(static_cast<std::uint64_t>(std::max(bits(t), 8) / 8)); }
 
-constexpr std::int64_t kMaxShuffledStride = 4;
+constexpr std::int64_t kMaxShuffledStride = 4, kLeastStreamed = 16;  // bytes
 
 }  // namespace
 
@@ -194,6 +194,12 @@ void Emitter::store_packed(const Memory& m, llvm::Value* index, llvm::Value* val
   b_.CreateAlignedStore(b_.CreateOr(b_.CreateAnd(old, b_.CreateNot(field)), bits), pointer, Align(1));
 }
 
+bool Emitter::may_stream(const Memory& m, const Val& index) const {
+  const Congruence place = index.known.modulo(lanes_);
+  return m.stream && lanes_ * bits(m.dtype) / 8 >= kLeastStreamed && place.residue == 0 &&
+         (place.modulus == 0 || place.modulus == lanes_);
+}
+
 void Emitter::store(const Memory& m, const Val& index, const Val& value, llvm::Value* mask, bool mask_any) {
   const Align align = align_of(m.dtype);
   if (m.packed) {
@@ -228,6 +234,10 @@ void Emitter::store(const Memory& m, const Val& index, const Val& value, llvm::V
     llvm::Value* pointer = address(m, index.v);
     if (mask)
       b_.CreateMaskedStore(x, pointer, align, mask);
+    else if (may_stream(m, index))
+      b_.CreateAlignedStore(x, pointer, Align(align.value() * static_cast<std::uint64_t>(lanes_)))
+          ->setMetadata(llvm::LLVMContext::MD_nontemporal,
+                        llvm::MDNode::get(b_.getContext(), llvm::ConstantAsMetadata::get(b_.getInt32(1))));
     else
       b_.CreateAlignedStore(x, pointer, align);
     return;

@@ -56,15 +56,18 @@ void bind_symbols(Emitter& e, const Program& p, llvm::Value* dims) {
                                              llvm::Align(8), p.symbols[i]));
 }
 
-// An internal function (buffers..., dims, begin, end, scratch, status), its pointers known to be distinct.
+constexpr std::uint64_t kLineBytes = 64;  // of a cache
+
+// An internal function (buffers..., dims, begin, end, scratch, status), its pointers known to be distinct. One that
+// streams wants the streams among its buffers to begin on a cache line.
 Function* emit_body(llvm::Module& module, const Machine& machine, const Program& p, const Phase& phase,
-                    const std::string& name) {
+                    const std::string& name, bool streams) {
   auto& context = module.getContext();
   llvm::Type *pointer = llvm::PointerType::get(context, 0), *i64 = llvm::Type::getInt64Ty(context);
   std::vector<llvm::Type*> types(p.params.size(), pointer);
   types.insert(types.end(), {pointer, i64, i64, pointer, pointer});
   auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context), types, false),
-                             Function::InternalLinkage, name + "_body", module);
+                             Function::InternalLinkage, name, module);
   set_attributes(*f, machine);
   f->addFnAttr(llvm::Attribute::NoInline);
   const auto n = static_cast<unsigned>(p.params.size());
@@ -86,20 +89,35 @@ Function* emit_body(llvm::Module& module, const Machine& machine, const Program&
   Emitter e(machine, module, frame);
   e.configure_amx();
   bind_symbols(e, p, f->getArg(n));
-  for (unsigned i = 0; i < n; ++i) e.bind(p.params[i].buffer, f->getArg(i));
+  for (unsigned i = 0; i < n; ++i) {
+    e.bind(p.params[i].buffer, f->getArg(i));
+    if (streams && p.params[i].access == loops::Access::Stream) e.stream(p.params[i].buffer);
+  }
   for (const Stmt& s : phase.prefix) e.emit(s);
   if (phase.parallel)
     e.emit_range(phase.parallel->var, f->getArg(n + 1), f->getArg(n + 2), phase.parallel->body);
   else
     e.emit(phase.body);
   e.release_amx();
+  // Stores past the caches keep no order: whoever is told that the phase is over has to see them.
+  if (streams) e.builder().CreateFence(llvm::AtomicOrdering::SequentiallyConsistent);
   e.builder().CreateRetVoid();
   return f;
 }
 
+// Whether all buffers that are streams begin on a cache line; null where there are none.
+llvm::Value* streams_aligned(llvm::IRBuilder<>& b, const Program& p, std::span<llvm::Value* const> buffers) {
+  llvm::Value* places = nullptr;
+  for (std::size_t i = 0; i < p.params.size(); ++i) {
+    if (p.params[i].access != loops::Access::Stream) continue;
+    llvm::Value* place = b.CreatePtrToInt(buffers[i], b.getInt64Ty());
+    places = places ? b.CreateOr(places, place) : place;
+  }
+  return places ? b.CreateICmpEQ(b.CreateAnd(places, kLineBytes - 1), b.getInt64(0)) : nullptr;
+}
+
 void emit_phase(llvm::Module& module, const Machine& machine, const Program& p, const Phase& phase,
                 const std::string& name) {
-  Function* body = emit_body(module, machine, p, phase, name);
   auto& context = module.getContext();
   llvm::Type *pointer = llvm::PointerType::get(context, 0), *i64 = llvm::Type::getInt64Ty(context);
   auto* f = Function::Create(FunctionType::get(llvm::Type::getVoidTy(context),
@@ -112,8 +130,19 @@ void emit_phase(llvm::Module& module, const Machine& machine, const Program& p, 
     args.push_back(
         b.CreateAlignedLoad(pointer, b.CreateConstGEP1_64(pointer, f->getArg(0), i), llvm::Align(8)));
   for (unsigned i = 1; i < f->arg_size(); ++i) args.push_back(f->getArg(i));
-  b.CreateCall(body, args);
-  b.CreateRetVoid();
+  const auto run = [&](const char* suffix, bool streams) {
+    b.CreateCall(emit_body(module, machine, p, phase, name + suffix, streams), args);
+    b.CreateRetVoid();
+  };
+  if (llvm::Value* aligned = streams_aligned(b, p, args)) {
+    auto* streaming = BasicBlock::Create(context, "streaming", f);
+    auto* plain = BasicBlock::Create(context, "plain", f);
+    b.CreateCondBr(aligned, streaming, plain);
+    b.SetInsertPoint(streaming);
+    run("_stream", true);
+    b.SetInsertPoint(plain);
+  }
+  run("_body", false);
 }
 
 // A GPU's entry point: buffers..., symbols..., status. Its loops find their place in the grid themselves.

@@ -113,8 +113,8 @@ void Emitter::emit(const Stmt& s) {
 }
 
 void Emitter::emit_prefetch(const loops::Prefetch& s) {
-  if (machine_.gpu) return;
   const Memory m = memory(s.buffer);
+  if (machine_.gpu || m.stream) return;
   llvm::Value* index = emit_scalar(s.index);
   if (m.packed) return;
   llvm::Value* line = b_.CreateGEP(memory_type(m.dtype), m.base, index);
