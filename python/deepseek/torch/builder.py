@@ -94,11 +94,11 @@ class Builder:
         return dtype_name(self.fake(index).dtype)
 
     def argument(self, index: int) -> torch.Tensor:
-        """The node's argument as a fake tensor, or as the scalar that it is."""
+        """The node's argument as a fake tensor, or as the scalar that it is (for a float of sizes: any)."""
         assert self.node is not None
         arg = self.node.args[index]
-        fake: torch.Tensor = arg.meta["val"] if isinstance(arg, fx.Node) else arg  # type: ignore[assignment]
-        return fake
+        fake: Any = arg.meta["val"] if isinstance(arg, fx.Node) else arg
+        return 1.0 if isinstance(fake, torch.SymFloat) else fake  # type: ignore[return-value]
 
     def size_argument(self, index: int) -> sympy.Expr | None:
         """The node's argument as a size expression; None where it is absent."""

@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 import deepseek
 from deepseek import Error, Executable, Graph
 from deepseek.torch.library import decompositions
-from deepseek.torch.partition import Island, clean, is_size, op_of, refusal
+from deepseek.torch.partition import Island, clean, float_numbers, is_size, op_of, refusal
 from deepseek.torch.translate import Refused, source_of, translate
 
 
@@ -95,6 +95,7 @@ def _results(exported: torch.export.ExportedProgram) -> list[tuple[fx.Node, str]
 
 def _check(nodes: Sequence[fx.Node]) -> None:
     refused = [(node, reason) for node in nodes if (reason := refusal(node)) is not None]
+    refused += [(node, "a float that follows from sizes") for node in nodes if float_numbers([node])]
     if refused:
         raise _unsupported(refused)
 

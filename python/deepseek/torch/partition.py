@@ -134,6 +134,14 @@ def is_size(node: fx.Node) -> bool:
     return isinstance(value, (int, float, bool))
 
 
+def float_numbers(nodes: Iterable[fx.Node]) -> list[fx.Node]:
+    """Floats that follow from input sizes (h / w) and that these nodes compute with, by first use."""
+    found: dict[fx.Node, None] = {}
+    for node in nodes:
+        found |= {s: None for s in node.all_input_nodes if isinstance(s.meta.get("val"), torch.SymFloat)}
+    return list(found)
+
+
 def tensors_of(value: Any) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from deepseek.torch.partition import DRAWS_LIKE, Island, Step, is_size
+from deepseek.torch.partition import DRAWS_LIKE, Island, Step, float_numbers, is_size
 from deepseek.torch.piece import Piece
-from deepseek.torch.shapes import expression, python_source, symbols_of
+from deepseek.torch.shapes import expression, meaning, python_source, pytorch_symbols_of
 from deepseek.torch.translate import attribute, lone_symbols
 
 aten = torch.ops.aten
@@ -79,8 +80,8 @@ class Program:
                     found.setdefault(str(expression(size)), source)
         return found
 
-    def _size(self, size: int | torch.SymInt) -> str:
-        self.used |= symbols_of(size)
+    def _size(self, size: int | torch.SymInt | sympy.Expr) -> str:
+        self.used |= pytorch_symbols_of(size)
         return python_source(size)
 
     def _sizes(self, sizes: Sequence[int | torch.SymInt]) -> str:
@@ -89,9 +90,11 @@ class Program:
     def _piece(self, island: Island) -> str:
         given = [self._value(node) for node in island.inputs]
         for symbol in lone_symbols(island):
-            self.used.add(symbol)
             empty, uint8 = self._constant(torch.empty), self._constant(torch.uint8)
-            given.append(f"{empty}(({symbol}, 0), dtype={uint8})")
+            given.append(f"{empty}(({self._size(meaning(symbol))}, 0), dtype={uint8})")
+        for node in float_numbers(island.nodes):
+            tensor, float64 = self._constant(torch.tensor), self._constant(torch.float64)
+            given.append(f"{tensor}({self._node(node)}, dtype={float64})")
         results = "".join(f"{self._name(node)}, " for node in island.outputs)
         shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in island.outputs)
         piece, inputs = self._constant(self.pieces[id(island)]), "".join(f"{value}, " for value in given)
@@ -150,7 +153,7 @@ class Program:
 
 def function_of(source: str, constants: dict[str, Any]) -> Function:
     """The function that a Program wrote."""
-    names = dict(constants)
+    names = {"math": math, "torch": torch} | constants
     exec(compile(source, "<deepseek>", "exec"), names)
     function: Function = names["run"]
     function._boxed_call = True  # type: ignore[attr-defined]  # AOT Autograd's word for taking one list

@@ -1,18 +1,22 @@
 """Dtypes and dims at the border between PyTorch and deepseek.
 
 PyTorch's symbolic sizes are sympy expressions over its own symbols; deepseek's dims are text in the
-grammar of `Dim::parse` ("s0*2+1", "floordiv(s0,2)"). The same printer also writes Python source, with
-which a compiled piece works out the sizes of its results from the symbols' values.
+grammar of `Dim::parse` ("s0*2+1", "floordiv(s0,2)"). What that lacks, as rounding (trunc(1.5*s0)), stands
+there as a symbol of its own, an opaque one. The same printer also writes Python source, with which a
+compiled piece works out the sizes of its results from the symbols' values.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable
 from typing import TypeAlias
 
 import sympy
 import torch
 from torch.utils._sympy import functions as torch_sympy
+from torch.utils._sympy.printers import PythonPrinter
 
 Dim: TypeAlias = int | str
 SymbolValues: TypeAlias = dict[str, int]
@@ -76,24 +80,42 @@ def product(sizes: Iterable[Dim]) -> Dim:
     return "*".join([*symbolic, str(known)]) if symbolic else known
 
 
-def python_source(value: int | torch.SymInt) -> str:
-    """A Python expression over the symbols' names with the size's value."""
+def python_source(value: int | torch.SymInt | sympy.Expr) -> str:
+    """A Python expression over the symbols' names, `math` and `torch` with the size's value."""
     return _text(expression(value), python=True)
 
 
+def pytorch_symbols_of(value: int | torch.SymInt | sympy.Expr) -> set[str]:
+    """The symbols in `python_source` of a size."""
+    return {str(symbol) for symbol in expression(value).free_symbols}
+
+
 def symbols_of(value: int | torch.SymInt) -> set[str]:
-    return set() if isinstance(value, int) else {str(symbol) for symbol in expression(value).free_symbols}
+    """The symbols in `dim` of a size."""
+    return set(_NAME.findall(str(dim(value)))) - {text.partition("(")[0] for text, _ in _FUNCTIONS.values()}
 
 
 def is_symbol(value: int | torch.SymInt) -> bool:
-    """Whether a size is one symbol and nothing else."""
-    return isinstance(value, torch.SymInt) and bool(expression(value).is_Symbol)
+    """Whether a size is one symbol and nothing else in deepseek's terms."""
+    return str(dim(value)).isidentifier()
+
+
+def meaning(symbol: str) -> sympy.Expr:
+    """The size that a symbol in `dim` stands for, in PyTorch's symbols."""
+    return _OPAQUE.get(symbol, sympy.Symbol(symbol))
 
 
 def may_be_negative(value: torch.SymInt, symbol: str) -> bool:
-    ranges = value.node.shape_env.var_to_range
-    return any(str(name) == symbol and bound.lower < 0 for name, bound in ranges.items())
+    """Whether a symbol in `dim` of this size may be."""
+    environment = value.node.shape_env
+    if symbol in _OPAQUE:
+        return bool(environment.bound_sympy(_OPAQUE[symbol]).lower < 0)
+    return any(str(name) == symbol and bound.lower < 0 for name, bound in environment.var_to_range.items())
 
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_OPAQUE: dict[str, sympy.Expr] = {}
+_PRINTER = PythonPrinter()
 
 _FUNCTIONS: dict[type, tuple[str, str]] = {  # sympy function: (deepseek's text, Python's)
     torch_sympy.FloorDiv: ("floordiv({0},{1})", "(({0}) // ({1}))"),
@@ -123,7 +145,15 @@ def _text(expr: sympy.Expr, python: bool) -> str:
         for arg in args[1:]:
             folded = template.format(folded, arg)
         return folded
-    raise Unsupported(f"a size of the form {expr}")
+    if not expr.is_integer:
+        raise Unsupported(f"a size of the form {expr}")
+    return f"({_PRINTER.doprint(expr)})" if python else _opaque(expr)
+
+
+def _opaque(expr: sympy.Expr) -> str:
+    name = f"size_{zlib.crc32(str(expr).encode()):08x}"  # the same in every process
+    _OPAQUE[name] = expr
+    return name
 
 
 def _factor(expr: sympy.Expr, python: bool) -> str:

@@ -16,7 +16,7 @@ from torch import fx
 from deepseek import Error, Graph, Value
 from deepseek.torch import rules as _rules  # noqa: F401  (registers them)
 from deepseek.torch.builder import Builder, Result, map_argument, rule_of
-from deepseek.torch.partition import Island, is_size, tensors_of
+from deepseek.torch.partition import Island, float_numbers, is_size, tensors_of
 from deepseek.torch.shapes import (
     Unsupported,
     dims,
@@ -100,7 +100,8 @@ def translate(
 ) -> Translation:
     """The island as a graph. Raises Refused for what we lack.
 
-    Inputs in `parameters` get that role; nodes in `constants` become constants.
+    After the island's inputs come its lone symbols and then its float numbers, as scalars. Inputs in
+    `parameters` get that role; nodes in `constants` become constants.
     """
     builder = Builder()
     graph = builder.graph
@@ -113,6 +114,8 @@ def translate(
     lone = lone_symbols(island)
     for symbol in lone:
         graph.placeholder(f"rows_{symbol}", shape=[symbol, 0], dtype="uint8")
+    for node in float_numbers(island.nodes):
+        env[node] = graph.placeholder(node.name, shape=[], dtype="float64")
     for node, tensor in (constants or {}).items():
         if node.users:
             env[node] = tensor_constant(graph, tensor)
@@ -144,6 +147,10 @@ def _translate_node(
         result = rule(builder, *args, **kwargs)
     except Unsupported as error:
         raise Refused(node, str(error)) from error
+    except TypeError as error:
+        if float_numbers([node]):  # as an attribute, which is known while compiling
+            raise Refused(node, "a float that follows from sizes") from error
+        raise
     except Error as error:
         raise Refused(node, f"deepseek: {error}") from error
     _check(node, result)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from deepseek import Value
-from deepseek.torch.builder import Builder, Scalar, rule
+from deepseek.torch.builder import Builder, Operand, rule
 from deepseek.torch.shapes import Dim, Unsupported
 
 aten = torch.ops.aten
@@ -20,14 +20,14 @@ def matmul(b: Builder, x: Value, y: Value) -> Value:
 
 
 @rule(aten.addmm.default, aten.baddbmm.default)
-def addmm(b: Builder, bias: Value, x: Value, y: Value, *, beta: Scalar = 1, alpha: Scalar = 1) -> Value:
+def addmm(b: Builder, bias: Value, x: Value, y: Value, *, beta: Operand = 1, alpha: Operand = 1) -> Value:
     product = b.op("matmul", x, y)
     if alpha != 1:
-        product = b.op("mul", product, b.constant(alpha, product.dtype))
+        product = b.op("mul", product, b.tensor(alpha, product.dtype))
     if beta == 0:
         return product
     if beta != 1:
-        bias = b.op("mul", bias, b.constant(beta, bias.dtype))
+        bias = b.op("mul", bias, b.tensor(beta, bias.dtype))
     return b.op("add", product, bias)
 
 

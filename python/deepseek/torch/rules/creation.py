@@ -9,20 +9,20 @@ import numpy as np
 import torch
 
 from deepseek import Value
-from deepseek.torch.builder import Builder, Scalar, rule
+from deepseek.torch.builder import Builder, Operand, rule
 from deepseek.torch.shapes import Dim
 
 aten = torch.ops.aten
 
 
-def filled(b: Builder, shape: Sequence[Dim], value: Scalar | str, dtype: str) -> Value:
-    if isinstance(value, str):  # a size
+def filled(b: Builder, shape: Sequence[Dim], value: Operand, dtype: str) -> Value:
+    if not isinstance(value, (bool, int, float)):
         return b.broadcast(b.tensor(value, dtype), shape)
     return b.op("full", shape=list(shape), value=float(value), dtype=dtype)
 
 
 @rule(aten.full.default, aten.full_like.default)
-def full(b: Builder, like: Any, value: Scalar, **kwargs: Any) -> Value:
+def full(b: Builder, like: Any, value: Operand, **kwargs: Any) -> Value:
     return filled(b, b.shape(), value, b.dtype())
 
 
@@ -49,7 +49,7 @@ def ones(b: Builder, *args: Any, **kwargs: Any) -> Value:
 
 
 @rule(aten.scalar_tensor.default)
-def scalar_tensor(b: Builder, value: Scalar, **kwargs: Any) -> Value:
+def scalar_tensor(b: Builder, value: Operand, **kwargs: Any) -> Value:
     return filled(b, [], value, b.dtype())
 
 

@@ -172,28 +172,28 @@ def bitwise_not(b: Builder, x: Value) -> Value:
 
 
 @rule(aten.add.Tensor, aten.add.Scalar)
-def add(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+def add(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
     if b.dtype() == "bool":
         return b.op("logical_or", b.tensor(x, "bool"), b.tensor(y, "bool"))
     return b.op("add", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
 
 
 @rule(aten.sub.Tensor, aten.sub.Scalar)
-def sub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+def sub(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
     return b.op("sub", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
 
 
 @rule(aten.rsub.Tensor, aten.rsub.Scalar)
-def rsub(b: Builder, x: Operand, y: Operand, alpha: Scalar = 1) -> Value:
+def rsub(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
     return b.op("sub", b.tensor(y, b.dtype()), _scaled(b, x, alpha))
 
 
-def _scaled(b: Builder, x: Operand, alpha: Scalar) -> Value:
+def _scaled(b: Builder, x: Operand, alpha: Operand) -> Value:
     value = b.tensor(x, b.dtype())
-    return value if alpha == 1 else b.op("mul", value, b.constant(alpha, b.dtype()))
+    return value if alpha == 1 else b.op("mul", value, b.tensor(alpha, b.dtype()))
 
 
-@rule(aten.div.Tensor, aten.div.Scalar)
+@rule(aten.div.Tensor, aten.div.Scalar, aten.true_divide.Tensor)
 def div(b: Builder, x: Operand, y: Operand) -> Value:
     return b.op("div", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
 
@@ -226,7 +226,7 @@ def _floor_of_quotient(b: Builder, x: Value, y: Value) -> Value:
 
 
 @rule(aten.pow.Tensor_Scalar)
-def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
+def pow_scalar(b: Builder, x: Value, exponent: Operand) -> Value:
     x = b.cast(x, b.dtype())
     if exponent == 1:
         return x
@@ -238,7 +238,7 @@ def pow_scalar(b: Builder, x: Value, exponent: Scalar) -> Value:
         return b.op("sqrt", x)
     if exponent == -0.5:
         return b.op("rsqrt", x)
-    return b.op("pow", x, b.constant(exponent, b.dtype()))
+    return b.op("pow", x, b.tensor(exponent, b.dtype()))
 
 
 @rule(aten.reciprocal.default)
