@@ -34,8 +34,8 @@ constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once the
 constexpr std::int64_t kFewRuns = 16;    // are moved one after another, without a loop
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
-// Vectors of sums: a step that adds to fewer is over before it has asked for a line.
-constexpr std::int64_t kRoomyStep = 20;
+// Vectors of sums: a step that adds to fewer is over before it has asked for a line, or for one of the left operand's too.
+constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
 constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
 constexpr std::int64_t kRowsShare = 4;                   // of the second cache, for rows that are read
 constexpr std::int64_t kChunksHeld = 4;                  // of a deep product, in the half of a cache
@@ -110,7 +110,7 @@ class GemmLowering {
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{stored_, {packed_size()}}};
     result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
-                                  : pack_groups(panels)};
+                                  : pack_words(g_, c_, b_.nr, {stored_, padded_, in_word_}, 0, narrow_)};
     result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
     if (has_blocks()) {
       for (Type& t : block_temps(*narrow_, c_, b_.nr)) result.temps.push_back(std::move(t));
@@ -125,43 +125,6 @@ class GemmLowering {
 
  private:
   Dim packed_size() const { return batch_ * ceildiv(n_, b_.nr) * padded_ * b_.nr; }
-
-  // Neighbours in the depth fill a word of 32 bits, which is what is stored.
-  Call pack_groups(const Dim& panels) {
-    Assembly a(g_);
-    if (narrow_) bind_whole(a.scope(), *narrow_);
-    const Axis batch = make_axis("b", expr_of(batch_)), panel = make_axis("panel", b_.panels),
-               group = make_axis("k", floordiv(expr_of(padded_), in_word_)), lane = make_axis("j", b_.nr);
-    const Expr column = var(panel.var) * b_.nr + var(lane.var);
-    const bool all_columns = n_.is_static() && n_.value() % b_.nr == 0;
-    const std::int64_t width = bits(stored_);
-    const DType element = width == 16 ? DType::U16 : DType::U8;
-    Expr word;
-    for (std::int64_t r = 0; r < in_word_; ++r) {
-      const Expr row = var(group.var) * in_word_ + r;
-      Expr valid = all_columns ? Expr() : column < expr_of(n_);
-      if (!(padded_ == k_)) valid = valid ? valid && row < expr_of(k_) : row < expr_of(k_);
-      const Expr value =
-          c_.right(a.scope(), unflatten(var(batch.var), extents_of(c_.batch)),
-                   unflatten(column, extents_of(c_.n)), unflatten(row, extents_of(c_.k)), valid);
-      Expr bits_of =
-          width < 8 ? make(Op::And, {cast(element, value), constant(element, (std::int64_t{1} << width) - 1)})
-                    : bitcast(element, cast(stored_, value));
-      const Expr part =
-          make(Op::Shl, {cast(DType::U32, std::move(bits_of)), constant(DType::U32, r * width)});
-      word = word ? make(Op::Or, {word, part}) : part;
-    }
-    const Dim words = batch_ * panels * floordiv(padded_, in_word_) * b_.nr;
-    const Buffer out = a.temp(0, Type{DType::U32, {words}}, Access::Write);
-    const Expr index =
-        ((var(batch.var) * b_.panels + var(panel.var)) * group.extent + var(group.var)) * b_.nr +
-        var(lane.var);
-    std::vector<Stmt> body = a.scope().take_checks();
-    body.push_back(stmt(Store{out, index, word, {}}));
-    const std::vector<Axis> axes = {batch, panel, group};
-    a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
-    return a.finish("pack_" + g_.name());
-  }
 
   // Whole numbers are packed as those, and become floats when they are multiplied.
   std::optional<NarrowRight> narrow_right() const {
@@ -261,7 +224,7 @@ class GemmLowering {
     return {pad, 0, cols, false, {}};
   }
 
-  bool has_room() const { return b_.mr * b_.nr >= kRoomyStep * target_.vector_bytes / 4; }
+  bool has_room(std::int64_t vectors) const { return b_.mr * b_.nr >= vectors * target_.vector_bytes / 4; }
 
   bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global; }
 
@@ -327,7 +290,8 @@ class GemmLowering {
                       std::vector<Stmt>& before, std::vector<Stmt>& asks) const {
     const auto [read, written] = lines(e);
     const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
-    const bool before_all = matrix_unit() || !has_room() || is_long, own = before_all && !matrix_unit();
+    const bool before_all = matrix_unit() || !has_room(kRoomyStep) || is_long,
+               own = before_all && !matrix_unit();
     const Axis row = make_axis("i", b_.mr);
     std::vector<Stmt> lines_of_row;
     const auto at = [&](const Line& x, const Expr& i, const Expr& j) {
@@ -419,11 +383,13 @@ class GemmLowering {
                               stmt(TileMma{t.c, one, sums})}))});
   }
 
-  // What the second cache does not hold beside weights and results is asked for a tile before it is read.
+  // What the second cache does not hold beside weights and results is asked for a tile before it is read; where a step has
+  // little room, only what comes from memory.
   bool asks_early(const Operand& left) const {
     const auto elements = left.buffer->extent.int_value();
-    return prefetches() && !matrix_unit() && has_room() && left.from_any_row && elements &&
-           *elements * bits(tile_.operands) / 8 > target_.l2_bytes / kRowsShare;
+    const std::int64_t near = has_room(kAmpleStep) ? target_.l2_bytes / kRowsShare : target_.kept_bytes;
+    return prefetches() && !matrix_unit() && has_room(kRoomyStep) && left.from_any_row && elements &&
+           *elements * bits(tile_.operands) / 8 > near;
   }
 
   // Steps of a tile that are written out one after another.
@@ -646,7 +612,7 @@ class GemmLowering {
   bool goes_by_rows(const Epilogue& e) const {
     if (gpu_) return true;
     const auto panels = b_.panels_per_group.int_value();
-    if (!prefetches() || !has_room() || !panels || !k_.is_static() || !m_.is_static() ||
+    if (!prefetches() || !has_room(kRoomyStep) || !panels || !k_.is_static() || !m_.is_static() ||
         m_.value() < k_.value())
       return false;
     const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;

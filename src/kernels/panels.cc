@@ -77,4 +77,38 @@ Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, cons
   return a.finish("pack_" + group.name());
 }
 
+Call pack_words(const Group& group, const Contraction& c, std::int64_t nr, const Words& words, int temp,
+                const std::optional<NarrowRight>& narrow) {
+  Assembly a(group);
+  if (narrow) bind_whole(a.scope(), *narrow);
+  const Dim all = product_of(c.batch), n = product_of(c.n), k = product_of(c.k), panels = ceildiv(n, nr);
+  const Axis batch = make_axis("b", expr_of(all)), panel = make_axis("panel", expr_of(panels)),
+             word = make_axis("k", floordiv(expr_of(words.depth), words.in_word)), lane = make_axis("j", nr);
+  const Expr column = var(panel.var) * nr + var(lane.var);
+  const bool all_columns = n.is_static() && n.value() % nr == 0;
+  const std::int64_t width = bits(words.element);
+  const DType whole = width == 16 ? DType::U16 : DType::U8;
+  Expr value;
+  for (std::int64_t r = 0; r < words.in_word; ++r) {
+    const Expr row = var(word.var) * words.in_word + r;
+    Expr valid = all_columns ? Expr() : column < expr_of(n);
+    if (!(words.depth == k)) valid = valid ? valid && row < expr_of(k) : row < expr_of(k);
+    const Expr element = c.right(a.scope(), unflatten(var(batch.var), extents_of(c.batch)),
+                                 unflatten(column, extents_of(c.n)), unflatten(row, extents_of(c.k)), valid);
+    Expr bits_of =
+        width < 8 ? make(Op::And, {cast(whole, element), constant(whole, (std::int64_t{1} << width) - 1)})
+                  : bitcast(whole, cast(words.element, element));
+    const Expr part = make(Op::Shl, {cast(DType::U32, std::move(bits_of)), constant(DType::U32, r * width)});
+    value = value ? make(Op::Or, {value, part}) : part;
+  }
+  const Dim count = all * panels * floordiv(words.depth, words.in_word) * nr;
+  const Buffer out = a.temp(temp, Type{DType::U32, {count}}, Access::Write);
+  const Expr row = (var(batch.var) * panel.extent + var(panel.var)) * word.extent + var(word.var);
+  std::vector<Stmt> body = a.scope().take_checks();
+  body.push_back(stmt(Store{out, row * nr + var(lane.var), value, {}}));
+  const std::vector<Axis> axes = {batch, panel, word};
+  a.phase(parallel_over(axes, split_on_predicates(loop(lane, LoopKind::Vector, block(std::move(body))))));
+  return a.finish("pack_" + group.name());
+}
+
 }  // namespace deepseek::kernels

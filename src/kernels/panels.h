@@ -23,5 +23,14 @@ Type panels_type(const Contraction& c, std::int64_t nr, DType stored);
 // Writes the panels of the group's contraction `c` to its temporary `temp`; of whole numbers where it is `narrow`.
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
                  const TargetInfo& target, const std::optional<NarrowRight>& narrow = {});
+// The same where so many neighbours in the depth, padded with zeros to `depth`, fill a word of 32 bits:
+// [batch][panel][k/in_word][nr] words, which are what is stored.
+struct Words {
+  DType element;
+  Dim depth;
+  std::int64_t in_word;
+};
+Call pack_words(const Group& group, const Contraction& c, std::int64_t nr, const Words& words, int temp,
+                const std::optional<NarrowRight>& narrow = {});
 
 }  // namespace deepseek::kernels
