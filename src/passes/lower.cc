@@ -177,6 +177,8 @@ class Lowering {
       for (std::size_t i = 0; i < call.args.size(); ++i) {
         const ValueId v = argument(call.args[i], temps);
         step.args.push_back(v);
+        // Nothing of no elements names a symbol in its program, yet its size is not known before the run.
+        if (const auto* value = std::get_if<Value>(&call.args[i])) fixed = fixed && is_static(value->shape());
         if (call.program.params[i].access == loops::Access::Read) fixed = fixed && is_fixed(v);
       }
       if (fixed)

@@ -155,6 +155,47 @@ def test_results_that_are_views() -> None:
     assert xt.data_ptr() == same.data_ptr() == x.data_ptr()
 
 
+def test_views_of_inputs_of_symbolic_size() -> None:
+    """AOT Autograd makes these anew from where they begin in memory."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        half, y = x.shape[1] // 2, x * 2
+        parts = (*x.split([half, x.shape[1] - half], 1), x[1:, half], x.diagonal(1), x.unfold(1, 2, 1))
+        return *parts, x[:, :1].expand(x.shape), y, y[:, half:]
+
+    run = compiled(function)
+    for width in (4, 5, 7):
+        x = torch.randn(4, width)
+        wanted = function(x)
+        torch.testing.assert_close(run(x), wanted, rtol=0, atol=0, check_stride=True)
+        inputs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        for leaf, call in zip(inputs, (function, run), strict=True):
+            sum((y * y).sum() for y in call(leaf)).backward()
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
+def test_numbers_that_ops_want_to_know() -> None:
+    def function(x: torch.Tensor, w: torch.Tensor, stride: int, p: int) -> torch.Tensor:
+        return torch.renorm(nn.functional.conv1d(x, w, stride=stride, padding=p), p, 0, 1.0)
+
+    run = compiled(function)
+    w = torch.randn(4, 3, 3)
+    for stride, p in ((1, 2), (2, 3), (3, 4)):
+        x = torch.randn(2, 3, 9 + p)
+        torch.testing.assert_close(run(x, w, stride, p), function(x, w, stride, p))
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
+def test_nothing_of_symbolic_length() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros((x.shape[0], 0, 2))
+
+    run = compiled(function, dynamic=True)
+    for size in (2, 5):
+        assert run(torch.ones(size, 3)).shape == (size, 0, 2)
+
+
 def test_inputs_that_are_changed() -> None:
     def function(x: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         total.add_(x.sum(0))

@@ -123,6 +123,12 @@ def test_places_that_are_drawn() -> None:
     check(function, x, samples, rtol=0, atol=0)
 
 
+def test_no_places_are_drawn() -> None:
+    pool, samples = torch.nn.functional.fractional_max_pool3d, torch.rand(1, 1, 3)[:0]
+    got = torch.compile(pool, backend="deepseek")(torch.rand(0, 1, 4, 5, 6), 2, 2, _random_samples=samples)
+    assert got.shape == (0, 1, 2, 2, 2)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("mode", ["floor", "trunc"])
 def test_whole_quotients(mode: str, dtype: torch.dtype) -> None:

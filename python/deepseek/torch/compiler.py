@@ -35,6 +35,7 @@ from deepseek.torch.partition import (
     mark_refused,
     op_of,
     refuse,
+    settle_numbers,
     split,
 )
 from deepseek.torch.piece import Piece
@@ -119,7 +120,8 @@ def _compile_islands(
         try:
             translations = [translate(island, module, parameters) for island in islands]
         except Refused as error:
-            refuse(error.node, error.reason, refused)
+            if not settle_numbers(error.node, module.graph):
+                refuse(error.node, error.reason, refused)
             continue
         pieces = {}
         threads = options.threads or torch.get_num_threads()

@@ -27,7 +27,8 @@ def _length(count: torch.Tensor, most: int) -> int:
 
 @_length.register_fake
 def _length_fake(count: torch.Tensor, most: int) -> Any:
-    return torch.library.get_ctx().new_dynamic_size(min=0, max=most)
+    bound = most if isinstance(most, int) else None
+    return torch.library.get_ctx().new_dynamic_size(min=0, max=bound)
 
 
 LENGTH = torch.ops.deepseek.length.default

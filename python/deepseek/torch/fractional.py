@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,7 @@ def _pool(
         shape = [*place.shape[:2], *([1] * (2 * rank))]
         shape[2 + i], shape[2 + rank + i] = count, window
         position = position * x.shape[2 + i] + place.reshape(shape)
-    position = position.reshape(*x.shape[:2], *counts, -1)
+    position = position.reshape(*x.shape[:2], *counts, math.prod(kernel))
     read = x.flatten(2).gather(2, position.flatten(2)).reshape(position.shape)
     values, best = read.max(-1, keepdim=True)
     indices = position.gather(-1, best)

@@ -9,17 +9,19 @@ which come from PyTorch's generator: a seed gives what it gives in eager PyTorch
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import sympy
 import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.builder import rule_of
 from deepseek.torch.counted import LENGTH
-from deepseek.torch.shapes import DTYPE_NAMES
+from deepseek.torch.shapes import DTYPE_NAMES, expression
 
 aten = torch.ops.aten
 
@@ -169,12 +171,28 @@ def refusal(node: fx.Node) -> str | None:
     return None
 
 
-def free_view_tail(results: Iterable[fx.Node]) -> list[fx.Node]:
+def _is_alias(node: fx.Node, results: AbstractSet[fx.Node]) -> bool:
+    """Whether the node is a view of an input or of another result. AOT Autograd may ask such a result where
+    in that memory it begins.
+    """
+    while node.target is operator.getitem or (
+        isinstance(node.target, torch._ops.OpOverload) and node.target.is_view
+    ):
+        node = node.all_input_nodes[0]
+        if node.op == "placeholder" or node in results:
+            return True
+    return False
+
+
+def free_view_tail(results: Sequence[fx.Node]) -> list[fx.Node]:
     """The views, in graph order, that PyTorch makes at the end for these results."""
     tail: dict[fx.Node, None] = {}
+    bases = set(results)
 
     def visit(node: fx.Node) -> None:
-        if node.op == "call_function" and node.target in FREE_VIEWS and node not in tail:
+        if node in tail or node.op != "call_function":
+            return
+        if node.target in FREE_VIEWS or _is_alias(node, bases):
             visit(node.all_input_nodes[0])
             tail[node] = None
 
@@ -277,3 +295,23 @@ def refuse(node: fx.Node, reason: str, refused: dict[fx.Node, str]) -> None:
     for user in node.users:
         if user.target is operator.getitem:
             refused[user] = reason
+
+
+def settle_numbers(node: fx.Node, graph: fx.Graph) -> bool:
+    """Takes numbers of the user's that are arguments of the node, as strides, for constants: Dynamo compiles
+    anew for others. Sizes of tensors stay symbolic. Returns whether there were any.
+    """
+    sizes: set[sympy.Symbol] = set()
+    for source in graph.find_nodes(op="placeholder"):
+        for tensor in tensors_of(source.meta.get("val")):
+            sizes.update(*(expression(size).free_symbols for size in tensor.shape))
+    settled = False
+    for source in node.all_input_nodes:
+        value = source.meta.get("val")
+        if not isinstance(value, (torch.SymInt, torch.SymFloat)) or not is_size(source):
+            continue
+        symbols = value.node.expr.free_symbols
+        if not symbols & sizes and not (symbols and value.node.shape_env.frozen):
+            source.meta["val"] = int(value) if isinstance(value, torch.SymInt) else float(value)
+            settled = True
+    return settled

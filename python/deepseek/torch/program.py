@@ -173,6 +173,13 @@ def _last_uses(graph: fx.Graph, steps: Sequence[Step]) -> list[list[fx.Node]]:
 
 
 def with_strides(tensor: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
-    if tensor.stride() == strides:
+    pairs = zip(tensor.shape, tensor.stride(), strides, strict=True)
+    if all(own == stride for size, own, stride in pairs if size > 1):
         return tensor
-    return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype).copy_(tensor)
+    first = tensor
+    for axis, stride in enumerate(strides):
+        if stride == 0:  # its elements are one
+            first = first.narrow(axis, 0, min(1, tensor.shape[axis]))
+    result = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype)
+    result.as_strided(first.shape, strides).copy_(first)
+    return result

@@ -147,9 +147,11 @@ def _translate_node(
         result = rule(builder, *args, **kwargs)
     except Unsupported as error:
         raise Refused(node, str(error)) from error
-    except TypeError as error:
-        if float_numbers([node]):  # as an attribute, which is known while compiling
+    except (TypeError, ValueError) as error:  # an attribute, which is known while compiling
+        if float_numbers([node]):
             raise Refused(node, "a float that follows from sizes") from error
+        if any(isinstance(source.meta.get("val"), torch.SymInt) for source in node.all_input_nodes):
+            raise Refused(node, "a number known only while running") from error
         raise
     except Error as error:
         raise Refused(node, f"deepseek: {error}") from error
