@@ -241,6 +241,16 @@ def test_slices_of_symbolic_size_are_written() -> None:
     assert not bridge.explain().eager_ops, str(bridge.explain())
 
 
+def test_integers_that_no_float_holds() -> None:
+    most, least = torch.iinfo(torch.int64).max, torch.iinfo(torch.int64).min
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        chosen = torch.where(x > 0, most, least)
+        return chosen, x.long().masked_fill(x > 0, most - 1), torch.full((2,), 2**53 + 1)
+
+    check(function, torch.tensor([1.0, -2.0, 3.0]))
+
+
 def test_bits_read_as_another_type() -> None:
     check(lambda x: (x.view(torch.int32) & 0x7FFFFFFF).view(torch.float32), torch.randn(3, 5))
 

@@ -16,8 +16,8 @@ aten = torch.ops.aten
 
 
 def filled(b: Builder, shape: Sequence[Dim], value: Operand, dtype: str) -> Value:
-    if not isinstance(value, (bool, int, float)):
-        return b.broadcast(b.tensor(value, dtype), shape)
+    if not isinstance(value, (bool, int, float)) or (isinstance(value, int) and int(float(value)) != value):
+        return b.broadcast(b.tensor(value, dtype), shape)  # not known yet, or no float64
     return b.op("full", shape=list(shape), value=float(value), dtype=dtype)
 
 
