@@ -8,6 +8,7 @@
 #include "deepseek/executable.h"
 #include "deepseek/executor.h"
 #include "deepseek/graph.h"
+#include "deepseek/onnxruntime.h"
 #include "deepseek/profile.h"
 #include "deepseek/shape.h"
 #include "deepseek/tensor.h"

@@ -46,6 +46,8 @@ class Executable {
   // unknown or of a wrong dtype, rank or dim, and Error that names the op and its source when a step fails.
   NamedTensors run(const NamedTensors& inputs) const;
   std::vector<Tensor> run(std::span<const Tensor> inputs) const;
+  // The same into memory of the caller's, as Context::run has it.
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) const;
 
   // What was compiled and why: one line per step (name, source, ops fused, FLOPs, bytes) and the compiler's
   // notes.
@@ -59,6 +61,9 @@ class Executable {
   // run in the host framework) and Error{DataLoss} for a file that is damaged or from another version.
   void save(const std::string& path) const;
   static Executable load(const std::string& path);
+  // What such a file holds.
+  std::string bytes() const;
+  static Executable from_bytes(std::span<const std::byte> bytes);
 
  private:
   std::shared_ptr<const ExecutableData> data_;

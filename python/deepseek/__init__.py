@@ -25,6 +25,7 @@ from deepseek.tensor import Tensor
 if TYPE_CHECKING:
     from deepseek import hdl
     from deepseek.onnx import export_onnx
+    from deepseek.onnxruntime import for_onnxruntime, onnxruntime_library
     from deepseek.profiling import Profile, StepProfile, profile
 
 __version__ = "0.1.0"
@@ -45,15 +46,18 @@ __all__ = [
     "compile",
     "default_threads",
     "export_onnx",
+    "for_onnxruntime",
     "hdl",
     "load",
     "measured_roof",
+    "onnxruntime_library",
     "op_table",
     "precision",
     "profile",
 ]
 
 _FROM_TORCH = ("refresh", "torch_compat")
+_FROM_ONNXRUNTIME = ("for_onnxruntime", "onnxruntime_library")
 _FROM_PROFILING = ("Profile", "StepProfile", "profile")
 
 
@@ -62,6 +66,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _FROM_TORCH:
         return getattr(importlib.import_module("deepseek.torch"), name)
+    if name in _FROM_ONNXRUNTIME:
+        return getattr(importlib.import_module("deepseek.onnxruntime"), name)
     if name in _FROM_PROFILING:
         return getattr(importlib.import_module("deepseek.profiling"), name)
     if name == "export_onnx":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -69,10 +67,7 @@ class Executable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles hold what `save` writes."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "executable")
-            self.save(path)
-            return _unpickled, (path.read_bytes(), self.target)
+        return _unpickled, (self._core.to_bytes(), self.target)
 
     def __repr__(self) -> str:
         inputs = ", ".join(map(repr, self.inputs.values()))
@@ -105,10 +100,7 @@ class Executable:
 
 
 def _unpickled(content: bytes, target: str) -> Executable:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "executable")
-        path.write_bytes(content)
-        return Executable(_core.Executable.load(str(path)), target)
+    return Executable(_core.Executable.from_bytes(content), target)
 
 
 class Context(_core.Context):

@@ -127,7 +127,21 @@ void bind_executable(nb::module_& m) {
           "One array per input, of its dtype; one Array per output.")
       .def("explain", &Executable::explain)
       .def("save", &Executable::save, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
-      .def_static("load", &Executable::load, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>());
+      .def_static("load", &Executable::load, nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
+      .def(
+          "to_bytes",
+          [](const Executable& e) {
+            const std::string content = e.bytes();
+            return nb::bytes(content.data(), content.size());
+          },
+          "What `save` writes.")
+      .def_static(
+          "from_bytes",
+          [](const nb::bytes& content) {
+            return Executable::from_bytes(
+                std::span(static_cast<const std::byte*>(content.data()), content.size()));
+          },
+          nb::arg("content"));
 
   nb::class_<PyContext>(m, "Context",
                         "State to run an Executable with parameters that stay. Calls from several "

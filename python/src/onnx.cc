@@ -7,6 +7,7 @@
 #include "convert.h"
 #include "deepseek/export_onnx.h"
 #include "deepseek/import_onnx.h"
+#include "deepseek/onnxruntime.h"
 
 namespace deepseek::python {
 namespace {
@@ -103,6 +104,7 @@ void bind_onnx(nb::module_& m) {
         export_onnx(*g.graph, std::filesystem::path(path));
       },
       nb::arg("graph"), nb::arg("path"), "Writes a graph as an ONNX model.");
+  m.def("onnxruntime_library", &onnxruntime_library);
 }
 
 }  // namespace deepseek::python

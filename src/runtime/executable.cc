@@ -41,6 +41,13 @@ const std::vector<Port>& Executable::outputs() const { return data_->outputs; }
 
 std::vector<Tensor> Executable::run(std::span<const Tensor> inputs) const {
   check(data_ != nullptr, "an executable that was compiled or loaded");
+  std::vector<Tensor> results(data_->outputs.size());
+  run(inputs, results);
+  return results;
+}
+
+void Executable::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) const {
+  check(data_ != nullptr, "an executable that was compiled or loaded");
   auto& shared = *data_->shared;
   std::unique_ptr<Context> context;
   {
@@ -53,11 +60,9 @@ std::vector<Tensor> Executable::run(std::span<const Tensor> inputs) const {
   // Idle contexts belong to the executable, so they must not own it.
   const std::shared_ptr<const ExecutableData> unowned(std::shared_ptr<const ExecutableData>(), data_.get());
   if (!context) context = std::make_unique<Context>(Executable(unowned));
-  std::vector<Tensor> outputs(data_->outputs.size());
   context->run(inputs, outputs);
   const std::lock_guard lock(shared.mutex);
   if (shared.idle.size() < kMaxIdle) shared.idle.push_back(std::move(context));
-  return outputs;
 }
 
 NamedTensors Executable::run(const NamedTensors& inputs) const {

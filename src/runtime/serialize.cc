@@ -357,9 +357,32 @@ std::vector<std::shared_ptr<const Kernel>> read_kernels(Reader& r) {
   return kernels;
 }
 
+// `memory` holds a file's bytes, and the executable keeps it; errors say that they are from `place`.
+Executable parse(const Tensor& memory, const std::string& place) {
+  const auto bytes = std::as_bytes(memory.as<std::uint8_t>());
+  Header header;
+  if (bytes.size() < sizeof header) damaged("something else in " + place);
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (header.magic != kMagic) damaged("something else in " + place);
+  if (header.format != kFormatVersion || header.abi != kAbiVersion)
+    throw Error(Code::DataLoss, "load", "",
+                "an executable saved by this version (format " + std::to_string(kFormatVersion) + ", ABI " +
+                    std::to_string(kAbiVersion) + ")",
+                "format " + std::to_string(header.format) + ", ABI " + std::to_string(header.abi));
+  const auto rest = bytes.subspan(sizeof header);
+  if (header.bytes != rest.size()) damaged("one that is cut short: " + place);
+  if (checksum(rest) != header.checksum) damaged("one that is damaged (its checksum is wrong): " + place);
+  Reader reader(rest, std::make_shared<Tensor>(memory));
+  reader.kernels = read_kernels(reader);
+  auto data = std::make_shared<ExecutableData>();
+  fields(reader, *data);
+  link(*data);
+  return Executable(std::move(data));
+}
+
 }  // namespace
 
-void Executable::save(const std::string& path) const {
+std::string Executable::bytes() const {
   Writer body, kernels;
   fields(body, const_cast<ExecutableData&>(*data_));  // NOLINT: a Writer only reads
   write_kernels(kernels, body.kernels);
@@ -369,39 +392,29 @@ void Executable::save(const std::string& path) const {
   header.checksum = checksum(std::as_bytes(std::span(rest)));
   const std::string triple = body.kernels.empty() ? host_triple() : body.kernels.front()->image()->triple;
   std::memcpy(header.triple.data(), triple.data(), std::min(triple.size(), header.triple.size()));
+  return std::string(reinterpret_cast<const char*>(&header), sizeof header) + rest;
+}
+
+void Executable::save(const std::string& path) const {
+  const std::string content = bytes();
   std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(&header), sizeof header);
-  file.write(rest.data(), static_cast<std::streamsize>(rest.size()));
+  file.write(content.data(), static_cast<std::streamsize>(content.size()));
   file.close();
   if (!file) throw Error(Code::ResourceExhausted, "save", "", "a file that can be written", path);
+}
+
+Executable Executable::from_bytes(std::span<const std::byte> bytes) {
+  return parse(Tensor::of(DType::U8, {static_cast<std::int64_t>(bytes.size())}, bytes), "memory");
 }
 
 Executable Executable::load(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) throw Error(Code::NotFound, "load", "", "a file that can be read", path);
-  const auto size = static_cast<std::size_t>(file.tellg());
-  Header header;
+  const Tensor memory(DType::U8, {static_cast<std::int64_t>(file.tellg())});
   file.seekg(0);
-  if (size < sizeof header || !file.read(reinterpret_cast<char*>(&header), sizeof header) ||
-      header.magic != kMagic)
-    damaged("something else in " + path);
-  if (header.format != kFormatVersion || header.abi != kAbiVersion)
-    throw Error(Code::DataLoss, "load", "",
-                "an executable saved by this version (format " + std::to_string(kFormatVersion) + ", ABI " +
-                    std::to_string(kAbiVersion) + ")",
-                "format " + std::to_string(header.format) + ", ABI " + std::to_string(header.abi));
-  if (header.bytes != size - sizeof header) damaged("one that is cut short: " + path);
-  const Tensor memory(DType::U8, {static_cast<std::int64_t>(header.bytes)});
-  if (!file.read(static_cast<char*>(memory.data()), static_cast<std::streamsize>(header.bytes)))
+  if (!file.read(static_cast<char*>(memory.data()), static_cast<std::streamsize>(memory.bytes())))
     damaged("one that cannot be read: " + path);
-  const auto bytes = std::as_bytes(memory.as<std::uint8_t>());
-  if (checksum(bytes) != header.checksum) damaged("one that is damaged (its checksum is wrong): " + path);
-  Reader reader(bytes, std::make_shared<Tensor>(memory));
-  reader.kernels = read_kernels(reader);
-  auto data = std::make_shared<ExecutableData>();
-  fields(reader, *data);
-  link(*data);
-  return Executable(std::move(data));
+  return parse(memory, path);
 }
 
 }  // namespace deepseek
