@@ -118,3 +118,25 @@ def test_sums_of_products_keep_their_dtype(dtype: torch.dtype) -> None:
     a, b, weight = (torch.arange(12).reshape(shape).to(dtype) for shape in ((4, 3), (4, 3), (2, 2, 3)))
     got = compiled(torch.nn.functional.bilinear, a, b[:, :2], weight.mT)
     torch.testing.assert_close(got, torch.nn.functional.bilinear(a, b[:, :2], weight.mT))
+
+
+def test_factors_of_symbolic_size() -> None:
+    """What has no translation there runs in PyTorch, in one graph with the rest."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        q, r = torch.linalg.qr(x)
+        return (q @ r).exp() + torch.linalg.inv(x @ x.mT + torch.eye(x.shape[0]))
+
+    torch._dynamo.reset()
+    run = torch.compile(function, backend="deepseek", dynamic=True, fullgraph=True)
+    for size in (3, 5):
+        x = torch.randn(size, size)
+        torch.testing.assert_close(run(x), function(x), rtol=1e-3, atol=1e-4)
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.svdvals(x).sum()  # of min(rows, columns) values
+
+    run = torch.compile(norm, backend="deepseek", dynamic=True, fullgraph=True)
+    for rows, columns in ((3, 5), (6, 4)):
+        x = torch.randn(rows, columns)
+        torch.testing.assert_close(run(x), norm(x))

@@ -193,3 +193,21 @@ def test_scores_of_bf16_attention_are_not_rounded() -> None:
     ours = results(torch.compile(attention, backend="deepseek"), torch.bfloat16)
     for got, want in zip(ours, exact, strict=True):
         assert float((got.double() - want).detach().abs().max()) < 2**-8 * float(want.detach().abs().max())
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "gelu", "elu"])
+def test_gradients_of_16_bit_floats_are_rounded_once(name: str) -> None:
+    function = getattr(torch.nn.functional, name)
+    arguments = {"dim": -1} if "softmax" in name else {}
+    x, dy = (torch.randn(16, 33) * 3).bfloat16(), torch.randn(16, 33).bfloat16()
+
+    def gradient(function: Callable[..., torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        leaf = x.to(dtype).detach().requires_grad_()
+        function(leaf, **arguments).backward(dy.to(dtype))
+        assert leaf.grad is not None
+        return leaf.grad
+
+    ours = gradient(torch.compile(function, backend="deepseek"), torch.bfloat16)
+    eager, exact = gradient(function, torch.bfloat16), gradient(function, torch.float64)
+    error, allowed = ((g.double() - exact).abs().max() for g in (ours, eager))
+    assert error <= 1.5 * allowed + 1e-6

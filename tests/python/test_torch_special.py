@@ -97,6 +97,40 @@ def test_hurwitz_zeta() -> None:
     check(torch.special.zeta, order, q, rtol=1e-8, atol=0.0)
 
 
+def test_airy_function() -> None:
+    x = torch.cat([torch.linspace(-60, 12, 2001).double(), torch.linspace(-8, 3, 501).double()])
+    check(lambda x: torch.special.airy_ai(x), x.float(), rtol=2e-4, atol=5e-6)
+    check(lambda x: torch.special.airy_ai(x), torch.tensor([50.0, 150.0, 1e4, float("nan")]), rtol=0, atol=0)
+    check(lambda x: torch.special.spherical_bessel_j0(x), points(torch.float64)[:-4], rtol=1e-9, atol=1e-12)
+
+
+def test_airy_function_meets_scipys() -> None:
+    """PyTorch's own is off by 3e-6."""
+    from deepseek.torch import bessel
+
+    x = torch.linspace(-60, 12, 4001, dtype=torch.float64)
+    wanted = torch.from_numpy(pytest.importorskip("scipy.special").airy(x.numpy())[0])
+    torch.testing.assert_close(bessel._airy(x), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma_functions(name: str) -> None:
+    function = getattr(torch.special, name)
+    a = torch.cat([torch.logspace(-6, 3, 37).double(), ends(0.0, -1.0)]).unsqueeze(1)
+    x = torch.cat([torch.logspace(-6, 3.2, 61).double(), ends(0.0, -1.0)])
+    check(lambda a, x: function(a, x), a, x, rtol=1e-8, atol=1e-13)
+    check(lambda a, x: function(a, x), a.float(), x.float(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.bool])
+def test_hashes(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 5, 7).mul(9).to(dtype)
+    for dim in ((), (1,), (-1, 0)):
+        check(lambda x, dim=dim: torch.hash_tensor(x, dim).view(torch.int64), x, rtol=0, atol=0)
+    check(lambda x: torch.hash_tensor(x, 1, keepdim=True).view(torch.int64), x, rtol=0, atol=0)
+    check(lambda x: torch.hash_tensor(x[0, 0, 0]).view(torch.int64), x, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 def test_common_divisors_and_multiples(dtype: torch.dtype) -> None:
     x = torch.arange(0, 100).to(dtype) if dtype is torch.uint8 else torch.arange(-50, 50).to(dtype)

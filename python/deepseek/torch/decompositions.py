@@ -150,3 +150,26 @@ def _angle(x: Tensor) -> Any:
     wide = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     zero = torch.zeros_like(wide)
     return torch.where(wide.isnan(), wide, torch.where(wide < 0, zero + math.pi, zero))
+
+
+# -- bits
+
+
+@decomposition(aten.hash_tensor.default)
+def _hash_tensor(x: Tensor, dim: Sequence[int] = (), *, keepdim: bool = False, mode: int = 0) -> Any:
+    """The exclusive or of the elements' 64 bits: halves of the elements by each other until one is left."""
+    if any(not isinstance(size, int) for size in x.shape):
+        return NotImplemented
+    along = sorted({axis % max(x.dim(), 1) for axis in dim} or range(x.dim()))
+    bits = x.double().view(torch.int64) if x.is_floating_point() else x.to(torch.int64)
+    if x.dim():
+        rest = [axis for axis in range(x.dim()) if axis not in along]
+        bits = bits.permute(*rest, *along).flatten(len(rest))
+        while bits.shape[-1] > 1:
+            half = (bits.shape[-1] + 1) // 2
+            other = torch.constant_pad_nd(bits[..., half:], [0, 2 * half - bits.shape[-1]])
+            bits = bits[..., :half] ^ other
+        bits = bits.sum(-1)
+        if keepdim:
+            bits = bits.reshape([1 if axis in along else size for axis, size in enumerate(x.shape)])
+    return bits.view(torch.uint64)

@@ -80,7 +80,8 @@ def lone_symbols(island: Island) -> list[str]:
     lone: dict[str, None] = {}
     for node in island.nodes:
         numbers = [source.meta["val"] for source in node.all_input_nodes if is_size(source)]
-        sizes = [size for tensor in tensors_of(node.meta.get("val")) for size in tensor.shape]
+        tensors = tensors_of([n.meta.get("val") for n in (node, *node.all_input_nodes)])
+        sizes = [size for tensor in tensors for size in tensor.shape]
         for size in [*sizes, *numbers]:
             if not isinstance(size, torch.SymInt):
                 continue

@@ -259,10 +259,13 @@ def leaky_relu(b: Builder, x: Value, slope: Scalar = 0.01) -> Value:
 
 @rule(aten.elu.default)
 def elu(b: Builder, x: Value, alpha: Scalar = 1, scale: Scalar = 1, input_scale: Scalar = 1) -> Value:
-    positive = b.op("mul", x, b.constant(scale, x.dtype))
-    inner = b.op("expm1", b.op("mul", x, b.constant(input_scale, x.dtype)))
-    negative = b.op("mul", inner, b.constant(alpha * scale, x.dtype))
-    return b.op("select", b.op("greater", x, b.constant(0, x.dtype)), positive, negative)
+    (wide,) = b.wide(x)
+    assert wide is not None
+    positive = b.op("mul", wide, b.constant(scale, wide.dtype))
+    inner = b.op("expm1", b.op("mul", wide, b.constant(input_scale, wide.dtype)))
+    negative = b.op("mul", inner, b.constant(alpha * scale, wide.dtype))
+    y = b.op("select", b.op("greater", wide, b.constant(0, wide.dtype)), positive, negative)
+    return b.cast(y, x.dtype)
 
 
 @rule(aten.clamp.default, aten.clamp.Tensor, aten.hardtanh.default)

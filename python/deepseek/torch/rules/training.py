@@ -145,11 +145,13 @@ def attention_backward(
 
 @rule(aten.gelu_backward.default)
 def gelu_backward(b: Builder, dy: Value, x: Value, *, approximate: str = "none") -> Value:
-    return _only(b.gradient("gelu", [x], {"approximate": approximate}, [dy], [True]))
+    dy, x = b.wide(dy, x)  # type: ignore[assignment]
+    return b.cast(_only(b.gradient("gelu", [x], {"approximate": approximate}, [dy], [True])), b.dtype())
 
 
 @rule(aten._softmax_backward_data.default)
 def softmax_backward(b: Builder, dy: Value, y: Value, along: int, dtype: torch.dtype) -> Value:
+    dy, y = b.wide(dy, y)  # type: ignore[assignment]
     product = b.op("mul", dy, y)
     total = reduce(b, "sum", product, [axis(along, len(y.shape))] if y.shape else [], keepdim=True)
     return b.cast(b.op("sub", product, b.op("mul", y, total)), b.dtype())
@@ -157,6 +159,7 @@ def softmax_backward(b: Builder, dy: Value, y: Value, along: int, dtype: torch.d
 
 @rule(aten._log_softmax_backward_data.default)
 def log_softmax_backward(b: Builder, dy: Value, y: Value, along: int, dtype: torch.dtype) -> Value:
+    dy, y = b.wide(dy, y)  # type: ignore[assignment]
     total = reduce(b, "sum", dy, [axis(along, len(y.shape))] if y.shape else [], keepdim=True)
     return b.cast(b.op("sub", dy, b.op("mul", b.op("exp", y), total)), b.dtype())
 
