@@ -255,6 +255,7 @@ def check_draw(name: str, build: Build, with_step: bool, draw: int) -> Verdict:
     fresh, eager_model = copy.deepcopy(model), copy.deepcopy(model)
     eager = run_both(eager_model, eager_model, inputs, with_step)
     exact = as_double_runs(model, inputs, eager, with_step)
+    forward(model, model, inputs)  # what transformers sets up in the first call of all breaks Dynamo's graphs
     torch._dynamo.reset()
     bridge.reset()
     torch._dynamo.utils.counters.clear()
