@@ -316,6 +316,20 @@ def test_random_numbers_come_from_pytorch() -> None:
     assert len(bridge.explain().records[0].pieces) == 1
 
 
+def test_random_numbers_are_drawn_into_memory_with_gaps() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = torch.zeros(6, 20)
+        y[:, ::2].normal_(1, 2)
+        return y + x.normal_()
+
+    results = []
+    for run in (function, compiled(function)):
+        torch.manual_seed(1)
+        results.append(run(torch.zeros(6, 40)[:, 1::2]))
+    torch.testing.assert_close(results[1], results[0])
+    assert not bridge.explain().eager_ops, str(bridge.explain())
+
+
 def test_random_numbers_meet_what_they_meet_in_pytorch() -> None:
     """The order of topk(sorted=False) is PyTorch's own: it decides which element a dropped place takes."""
 

@@ -99,6 +99,7 @@ def clean(graph: fx.Graph) -> None:
         if node.target in STATIC_CHECKS and not node.users:
             graph.erase_node(node)
         if node.target in DRAWS_LIKE:
+            node.meta["drawn into"] = node.args[0].meta["val"].stride()
             node.args = (None, *node.args[1:])
     graph.eliminate_dead_code(has_effect)
 

@@ -18,9 +18,13 @@ from deepseek.torch.translate import attribute, lone_symbols
 
 aten = torch.ops.aten
 
+# Draws other numbers into memory with gaps, which its functional form does not have.
+NORMAL = aten.normal_functional.default
+
 # Between pieces tensors may be dense where the trace had a permuted layout: these must not insist on strides.
 TOLERANT: dict[Any, Callable[..., Any]] = {
     aten.view.default: torch.Tensor.reshape,
+    NORMAL: torch.Tensor.normal_,
     aten.view_as_real.default: lambda x: torch.view_as_real(x.resolve_conj().resolve_neg()),
 }
 
@@ -104,8 +108,9 @@ class Program:
         given = [self._value(argument) for argument in node.args]
         if node.target in DRAWS_LIKE:
             fake = node.meta["val"]
+            strides = node.meta["drawn into"] if node.target is NORMAL else fake.stride()
             empty, dtype = self._constant(torch.empty_strided), self._constant(fake.dtype)
-            given[0] = f"{empty}({self._sizes(fake.shape)}, {self._sizes(fake.stride())}, dtype={dtype})"
+            given[0] = f"{empty}({self._sizes(fake.shape)}, {self._sizes(strides)}, dtype={dtype})"
         given += [f"{key}={self._value(argument)}" for key, argument in node.kwargs.items()]
         target: Any = TOLERANT.get(node.target, node.target)
         return f"{self._name(node)} = {self._constant(target)}({', '.join(given)})"
