@@ -159,15 +159,16 @@ class GemmLowering {
     return Plain{x->buffer, substitute(x->args[0], from, to), stride};
   }
 
-  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by.
+  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by, and
+  // so do rows that are many.
   Dim deep_chunk() const {
     const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
-    const std::int64_t most = target_.l2_bytes / 2 / (tile_.n * 4);
-    if (!in_vectors || windows_ || !k_.is_static() || k_.value() <= most) return k_;
+    if (!in_vectors || windows_ || !k_.is_static()) return k_;
+    const std::int64_t k = k_.value(), most = target_.l2_bytes / 2 / (tile_.n * 4), each = most / kChunksHeld;
+    const bool many_rows = m_.is_static() && m_.value() * k * 4 > target_.l2_bytes / 2;
+    if (k <= (many_rows ? each : most)) return k_;
     Assembly a(g_);
-    if (!plain(a.scope(), 0)) return k_;
-    const std::int64_t chunks = ceil_of(k_.value(), most / kChunksHeld);
-    return ceil_of(k_.value(), chunks);
+    return plain(a.scope(), 0) ? Dim(ceil_of(k, ceil_of(k, each))) : k_;
   }
   bool in_chunks() const { return !(chunk_ == k_); }
 

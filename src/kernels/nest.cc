@@ -308,7 +308,7 @@ Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f) {
         } else if constexpr (std::is_same_v<T, TileStore>) {
           return stmt(TileStore{x.tile, x.i, x.j, x.x, ex(x.valid_rows), ex(x.valid_cols), st(x.body)});
         } else if constexpr (std::is_same_v<T, Prefetch>) {
-          return stmt(Prefetch{x.buffer, ex(x.index)});
+          return stmt(Prefetch{x.buffer, ex(x.index), x.near});
         } else if constexpr (std::is_same_v<T, CopyAsync>) {
           return stmt(CopyAsync{x.dst, ex(x.dst_base), ex(x.dst_stride), x.src, ex(x.src_base),
                                 ex(x.src_stride), ex(x.rows), ex(x.cols), x.token});

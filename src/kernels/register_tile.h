@@ -34,7 +34,7 @@ std::int64_t steps_at_once(std::int64_t steps);
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
 // of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row. `tiles`:
 // of so many, few ask for several lines each, and many for one in several steps, since lines that are asked for at once
-// keep those waiting that are needed now; 0: one in each step.
+// keep those waiting that are needed now; 1: as much as it reads, a little ahead; 0: one in each step.
 loops::Stmt prefetch_panel(const loops::Buffer& panels, const loops::Expr& next, const loops::Expr& depth,
                            std::int64_t nr, const loops::Expr& k, const loops::Expr& tile,
                            std::int64_t tiles = 0);

@@ -294,10 +294,12 @@ struct Wait {
 };
 struct Barrier {};  // all threads of a block
 
-// Asks for the cache line of an element that will be wanted soon. Changes nothing else: the index may lie outside.
+// Asks for the cache line of an element that will be wanted soon, or (near: into the first cache) next. Changes nothing
+// else: the index may lie outside.
 struct Prefetch {
   Buffer buffer;
   Expr index;
+  bool near = false;
 };
 
 struct StmtNode {

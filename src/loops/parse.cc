@@ -556,7 +556,7 @@ class Parser {
     expect("[");
     const Expr at = index();
     expect("]");
-    return stmt(Prefetch{b, at});
+    return stmt(Prefetch{b, at, accept("near")});
   }
   Stmt copy() {
     const std::string token = word("a token");

@@ -368,7 +368,9 @@ class Printer {
   }
   void print(const Wait& x) { line("wait " + ref(x.token)); }
   void print(const Barrier&) { line("barrier"); }
-  void print(const Prefetch& x) { line("prefetch " + ref(x.buffer) + "[" + expr(x.index) + "]"); }
+  void print(const Prefetch& x) {
+    line("prefetch " + ref(x.buffer) + "[" + expr(x.index) + "]" + (x.near ? " near" : ""));
+  }
 };
 
 }  // namespace

@@ -312,7 +312,7 @@ class Simplifier {
   }
   Stmt again(const Wait& x) { return stmt(Wait{x}); }
   Stmt again(const Barrier&) { return stmt(Barrier{}); }
-  Stmt again(const Prefetch& x) { return stmt(Prefetch{of(x.buffer), rebuilt(x.index)}); }
+  Stmt again(const Prefetch& x) { return stmt(Prefetch{of(x.buffer), rebuilt(x.index), x.near}); }
 };
 
 }  // namespace

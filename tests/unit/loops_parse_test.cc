@@ -55,6 +55,7 @@ const char* const kPrograms[] = {
     "    barrier\n"
     "  }\n"
     "  prefetch a[b * 16 + 99]\n"
+    "  prefetch a[b * 16] near\n"
     "  wait t\n"
     "  tile ta: float32[4, 8]\n"
     "  tile tb: float32[8, 4]\n"
