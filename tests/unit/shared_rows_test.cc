@@ -37,12 +37,15 @@ TEST_P(SharedRows, Products) {
     std::int64_t batch, m, k, n;
   };
   const auto target = GetParam().make();
-  // Rows enough for one, two and three shares, far and near; 1024 deep, where rows alias; more columns than are near.
+  // Rows enough for one, two and three shares, far and near; 1024 deep, where rows alias; more columns than are near; rows
+  // so many and deep that the depth goes in chunks; one row.
   for (const Case& c : {Case{1, 130, 9, 131},
                         {1, 197, 17, 230},
                         {2, 140, 5, 150},
                         {1, 66, 1024, 70},
                         {1, 128, 3, 800},
+                        {1, 70, 4200, 20},
+                        {1, 1, 100, 700},
                         {1, 301, 12, 40}}) {
     Graph g;
     const Value x = g.placeholder("x", DType::F32, {c.batch, c.m, c.k}),
