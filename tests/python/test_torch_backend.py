@@ -255,6 +255,12 @@ def test_bits_read_as_another_type() -> None:
     check(lambda x: (x.view(torch.int32) & 0x7FFFFFFF).view(torch.float32), torch.randn(3, 5))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_shifts_by_operators(dtype: torch.dtype) -> None:
+    x = torch.arange(-60, 60).to(dtype)
+    check(lambda x, n: (x << 3) + (x >> 2) + (x >> n) + (x << n), x, torch.arange(120).to(dtype) % 8)
+
+
 def test_weights_as_length_and_direction() -> None:
     layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 2))
     x = torch.randn(2, 3, 5)

@@ -97,6 +97,15 @@ def test_hurwitz_zeta() -> None:
     check(torch.special.zeta, order, q, rtol=1e-8, atol=0.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_mantissas_and_exponents(dtype: torch.dtype) -> None:
+    tiny = torch.finfo(dtype).tiny
+    x = torch.cat([points(dtype), torch.tensor([-0.0, tiny, -tiny / 4, 0.75, -2.0], dtype=dtype)])
+    x = x[x.isfinite()]  # the exponent of those is C's to choose
+    check(lambda x: torch.frexp(x)[0], x, rtol=0, atol=0)
+    check(lambda x: torch.frexp(x)[1], x, rtol=0, atol=0)
+
+
 def test_airy_function() -> None:
     x = torch.cat([torch.linspace(-60, 12, 2001).double(), torch.linspace(-8, 3, 501).double()])
     check(lambda x: torch.special.airy_ai(x), x.float(), rtol=2e-4, atol=5e-6)

@@ -179,3 +179,16 @@ def _erfcx(x: Tensor) -> Tensor:
 def _lcm(x: Tensor, y: Tensor) -> Tensor:
     divisor = torch.gcd(x, y)
     return (x // torch.where(divisor == 0, torch.ones_like(divisor), divisor) * y).abs()
+
+
+@decomposition(aten.frexp.Tensor)
+def _frexp(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x as m 2^e with 1/2 <= |m| < 1, from the bits of its float64."""
+    wide = x.double()
+    small = wide.abs() < 2.0**-1022  # which has fewer bits of mantissa
+    bits = torch.where(small, wide * 2.0**54, wide).view(torch.int64)
+    exponent = ((bits >> 52) & 0x7FF) - 1022
+    mantissa = ((bits & ~(0x7FF << 52)) | (1022 << 52)).view(torch.float64)
+    exponent = torch.where(small, exponent - 54, exponent)
+    same = (wide == 0) | ~wide.isfinite()
+    return torch.where(same, wide, mantissa).to(x.dtype), torch.where(same, 0, exponent).to(torch.int32)

@@ -67,6 +67,10 @@ BINARY = {
     aten.atan2.default: "atan2",
     aten.bitwise_left_shift.Tensor: "shift_left",
     aten.bitwise_right_shift.Tensor: "shift_right",
+    aten.__lshift__.Scalar: "shift_left",
+    aten.__lshift__.Tensor: "shift_left",
+    aten.__rshift__.Scalar: "shift_right",
+    aten.__rshift__.Tensor: "shift_right",
 }
 COMPARISONS = {
     aten.eq: "equal",
