@@ -150,21 +150,12 @@ MODELS = [
     ),
     Model("longformer", "LongformerModel", padded_text, {"attention_window": 4}),
     Model(
-        "big_bird", "BigBirdModel", lambda: {"input_ids": ids(64)}, {"block_size": 4, "num_random_blocks": 1}
-    ),
-    Model(
         "mobilebert",
         "MobileBertModel",
         text,
         {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32},
     ),
     Model("modernbert", "ModernBertModel", padded_text),
-    Model(
-        "nystromformer",
-        "NystromformerModel",
-        lambda: {"input_ids": ids(64)},
-        {"num_landmarks": 8, "segment_means_seq_len": 64},
-    ),
     Model("roformer", "RoFormerModel", text),
     Model("squeezebert", "SqueezeBertModel", text),
     Model("xlm_roberta", "XLMRobertaForTokenClassification", padded_text),
@@ -279,6 +270,8 @@ MODELS = [
         },
     ),
     Model("nllb_moe", "NllbMoeModel", text_to_text, {"num_experts": 4}),
+    Model("minimax_m2", "MiniMaxM2Model", text, {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    Model("llama4_text", "Llama4TextModel", text, {"num_local_experts": 4, "num_experts_per_tok": 2}),
     # States and recurrences
     Model("mamba", "MambaForCausalLM", text, {"state_size": 8}),
     Model(
@@ -354,6 +347,19 @@ MODELS = [
             "shared_expert_intermediate_size": 32,
         },
     ),
+    Model(
+        "nemotron_h",
+        "NemotronHModel",
+        text,
+        {
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "n_group": 1,
+            "topk_group": 1,
+        },
+    ),
+    Model("olmo_hybrid", "OlmoHybridModel"),
     Model("lfm2", "Lfm2ForCausalLM", text, {"layer_types": ["conv", "full_attention"]}),
     # Encoders and decoders
     Model("t5", "T5ForConditionalGeneration", text_to_text, {"d_kv": 16}),
