@@ -95,7 +95,8 @@ class Context {
   // Runs. `inputs`: one per input, in order; an undefined one stands for the parameter that was set. A
   // parameter passed here is unversioned: what derives from it is computed anew. `outputs`: one per output;
   // undefined ones are allocated, defined ones are written (their dtype and dims must be right, and they must
-  // not overlap inputs). When all are defined and these dims ran before, nothing is allocated.
+  // not overlap inputs). When all are defined and these dims ran before, nothing is allocated, unless the end of another
+  // context has freed the memory that contexts lend each other.
   void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
 
   void set_trace(TraceFn trace, void* user);

@@ -135,14 +135,15 @@ void Context::State::activate(int index) {
   }
   Binding& b = *m.active;
   b.used = runs;
-  if (m.arena.reserve(b.arena_bytes)) ++epoch;
-  scratch.reserve(b.scratch_bytes, executor->threads());
+  working->reserve(static_cast<std::size_t>(index), b.arena_bytes, b.scratch_bytes, executor->threads());
+  if (stamp != working->stamp()) ++epoch;
+  stamp = working->stamp();
   if (b.epoch != epoch) fill_addresses(b, index);
 }
 
 void Context::State::fill_addresses(Binding& b, int index) {
   const Segment& segment = data.segments[static_cast<std::size_t>(index)];
-  std::byte* arena = segments[static_cast<std::size_t>(index)].arena.data();
+  std::byte* arena = working->arena(static_cast<std::size_t>(index));
   for (int i = segment.begin; i < segment.end; ++i) {
     const auto* kernel = std::get_if<KernelStep>(&data.steps[static_cast<std::size_t>(i)].work);
     if (!kernel) continue;
@@ -194,7 +195,8 @@ std::byte* Context::State::address(ValueId v) const {
   }
   const TempLife& life = data.temps[static_cast<std::size_t>(v)];
   const Memory& m = segments[static_cast<std::size_t>(life.segment)];
-  return m.active->address(m.arena.data(), static_cast<std::size_t>(life.position));
+  return m.active->address(working->arena(static_cast<std::size_t>(life.segment)),
+                           static_cast<std::size_t>(life.position));
 }
 
 const DimEnv& Context::State::env() const {
@@ -241,7 +243,7 @@ void Context::State::run_step(int index, BoundStep& bound) {
     for (const Patch& p : bound.patches)
       bound.buffers[static_cast<std::size_t>(p.arg)] = address(p.value) + p.offset;
     const std::int32_t status = launch(*kernel->kernel, bound.shape, bound.dims.data(), bound.buffers.data(),
-                                       *executor, scratch, bound.work_ns, recorder);
+                                       *executor, working->scratch(), bound.work_ns, recorder);
     if (status != 0) throw_status(step.info, kernel->messages, status);
   } else if (const auto* copying = std::get_if<CopyStep>(&step.work)) {
     copy(*copying);
@@ -299,6 +301,8 @@ void Context::State::run(std::span<const Tensor> given, std::span<Tensor> result
   if (results.size() != data.outputs.size())
     throw Error(Code::InvalidArgument, "run", "", std::to_string(data.outputs.size()) + " outputs",
                 std::to_string(results.size()));
+  const Lease lease(stamp);
+  working = &*lease;
   ++runs;
   take_inputs(given);
   outputs = results;
@@ -338,8 +342,12 @@ std::size_t Context::arena_bytes() const {
 }
 
 void Context::warm() const {
-  for (const State::Memory& m : state_->segments) read_lines(m.arena.data(), m.arena.bytes());
-  state_->scratch.warm();
+  const Lease working(state_->stamp);
+  for (std::size_t i = 0; i < state_->segments.size(); ++i) {
+    const Binding* active = state_->segments[i].active;
+    if (active && working->stamp() == state_->stamp) read_lines(working->arena(i), active->arena_bytes);
+  }
+  working->scratch().warm();
 }
 
 }  // namespace deepseek

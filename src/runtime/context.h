@@ -21,6 +21,9 @@ struct KeyHash {
 
 struct Context::State {
   State(std::shared_ptr<const ExecutableData> executable, std::shared_ptr<Executor> executor);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { free_idle_memory(); }
 
   std::shared_ptr<const ExecutableData> owner;
   const ExecutableData& data;
@@ -36,20 +39,20 @@ struct Context::State {
   std::vector<Parameter> parameters;  // by input; undefined until set
 
   struct Memory {
-    GrowingMemory arena;
     std::unordered_map<std::vector<std::int64_t>, std::unique_ptr<Binding>, KeyHash> bindings;
     Binding* active = nullptr;
     std::vector<std::int64_t> active_key;
   };
   std::vector<Memory> segments;
-  Scratch scratch;
   std::shared_ptr<const Prepared> prepared;
   std::vector<Tensor> held;
   std::map<std::pair<int, int>, std::unique_ptr<Context>> children;  // by step and which
   std::uint64_t epoch = 1;  // counts what makes addresses in bindings stale
+  std::uint64_t stamp = 0;  // of the working memory that those addresses are in
   std::uint64_t runs = 0;
 
   // Of the run in progress.
+  WorkingMemory* working = nullptr;
   std::vector<const Tensor*> inputs;
   std::span<Tensor> outputs;
   std::vector<std::int64_t> key;                              // all dims of inputs, then what steps defined

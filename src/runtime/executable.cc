@@ -7,7 +7,7 @@
 namespace deepseek {
 namespace {
 
-// Contexts kept for Executable::run beyond what runs at once; each holds an arena.
+// Contexts kept for Executable::run beyond what runs at once.
 constexpr std::size_t kMaxIdle = 4;
 
 std::string names(const std::vector<Port>& ports) {

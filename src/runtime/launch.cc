@@ -19,29 +19,6 @@ constexpr double kFlopsPerNs = 16, kBytesPerNs = 8;
 
 }  // namespace
 
-bool GrowingMemory::reserve(std::int64_t bytes) {
-  if (bytes <= bytes_ && memory_.defined()) return false;
-  memory_ = {};
-  memory_ = Tensor(DType::U8, {bytes});
-  bytes_ = bytes;
-  return true;
-}
-
-void Scratch::reserve(std::int64_t bytes_per_worker, int workers) {
-  memory_.resize(std::max(memory_.size(), static_cast<std::size_t>(workers)));
-  for (GrowingMemory& m : memory_) m.reserve(bytes_per_worker);
-}
-
-void read_lines(const std::byte* data, std::int64_t bytes) {
-  constexpr std::int64_t kLine = 64;
-  const volatile std::byte* line = data;
-  for (std::int64_t i = 0; i < bytes; i += kLine) (void)line[i];
-}
-
-void Scratch::warm() const {
-  for (const GrowingMemory& m : memory_) read_lines(m.data(), m.bytes());
-}
-
 std::int64_t most_scratch(const KernelShape& shape) {
   std::int64_t most = 0;
   for (const std::int64_t bytes : shape.scratch_bytes) most = std::max(most, bytes);

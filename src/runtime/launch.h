@@ -9,40 +9,13 @@
 #include <vector>
 
 #include "deepseek/executor.h"
-#include "deepseek/tensor.h"
 #include "runtime/kernel.h"
 #include "runtime/step.h"
+#include "runtime/working_memory.h"
 
 namespace deepseek {
 
 class Recorder;
-
-// Memory that only grows: an arena, scratch.
-class GrowingMemory {
- public:
-  // Whether the memory moved. Contents are not kept.
-  bool reserve(std::int64_t bytes);
-  std::byte* data() const { return static_cast<std::byte*>(memory_.data()); }
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  Tensor memory_;
-  std::int64_t bytes_ = 0;
-};
-
-// Memory of each worker.
-class Scratch {
- public:
-  void reserve(std::int64_t bytes_per_worker, int workers);
-  std::byte* of(int worker) const { return memory_[static_cast<std::size_t>(worker)].data(); }
-  void warm() const;
-
- private:
-  std::vector<GrowingMemory> memory_;
-};
-
-// Reads every cache line.
-void read_lines(const std::byte* data, std::int64_t bytes);
 
 std::int64_t most_scratch(const KernelShape& shape);
 

@@ -33,6 +33,51 @@ TEST(Executable, TemporariesShareTheArena) {
   EXPECT_LE(c.arena_bytes(), 2u * 4032u);
 }
 
+TEST(Executable, RunsLendEachOtherTheirArena) {
+  const auto noting = [](void*& seen) {
+    ExecutableBuilder b;
+    const ValueId x = b.input("x", kVector), kept = b.temp(kVector), y = b.temp(kVector);
+    const auto copy = [&seen](void* const* buffers, const Dim64*, Dim64 i) {
+      if (i == 0) seen = buffers[1];
+      f32(buffers, 1)[i] = f32(buffers, 0)[i];
+      return 0;
+    };
+    b.kernel(Phase::Run, info("copy"), {std::make_shared<TestKernel>(copy), {N}, {x, kept}, {}});
+    b.kernel(Phase::Run, info("inc"), {unary([](float v) { return v + 1; }), {N}, {kept, y}, {}});
+    b.output("y", y);
+    return b.finish();
+  };
+  void *first = nullptr, *second = nullptr;
+  Context one(noting(first)), other(noting(second));
+  for (const Dim64 n : {1000, 10, 3000, 10}) {  // it moves as one of them grows
+    const auto size = static_cast<std::size_t>(n);
+    for (Context* c : {&one, &other}) {
+      const Tensor x = vec(std::vector<float>(size, 1));
+      Tensor y;
+      c->run({&x, 1}, {&y, 1});
+      EXPECT_EQ(list(y), std::vector<float>(size, 2));
+    }
+    EXPECT_EQ(first, second);
+  }
+}
+
+TEST(Executable, RunsAtOnceHaveArenasOfTheirOwn) {
+  const Executable e = chain(3);
+  const auto work = [&e](float at) {
+    Context c(e);
+    for (int i = 0; i < 300; ++i) {
+      const auto size = static_cast<std::size_t>(1 + i % 7 * 100);
+      const Tensor x = vec(std::vector<float>(size, at));
+      Tensor y;
+      c.run({&x, 1}, {&y, 1});
+      ASSERT_EQ(list(y), std::vector<float>(size, 8 * at + 14));
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) threads.emplace_back(work, static_cast<float>(t));
+  for (std::thread& t : threads) t.join();
+}
+
 TEST(Executable, WritesIntoMemoryOfTheCaller) {
   const Executable e = chain(5);
   Context c(e);
