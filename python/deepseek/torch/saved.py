@@ -19,6 +19,7 @@ from torch import fx
 from torch.utils.checkpoint import CheckpointPolicy
 
 from deepseek.errors import invalid
+from deepseek.torch.joint import rewrite
 from deepseek.torch.partition import FREE_VIEWS
 
 # Of the largest tensor that is kept: smaller ones, statistics for the most part, keep their precision.
@@ -63,6 +64,7 @@ def partition(
     `budget`: bytes (int), or a part (float) of what is kept without one. Where what cannot be computed
     again takes more, that is kept for a part; bytes are refused with an Error.
     """
+    rewrite(joint.graph)
     for node in joint.graph.nodes:
         tags = node.target.tags if isinstance(node.target, torch._ops.OpOverload) else ()
         # The order of a topk may be PyTorch's or ours.
