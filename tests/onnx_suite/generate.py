@@ -1,7 +1,8 @@
 """Writes ONNX's tests to a folder: NAME/model.onnx and NAME/data.pickle (inputs, outputs, tolerances).
 
 Node tests, of one operator each, keep their names; those of the models that the onnx package carries get
-that of their kind in front: "real-test_vgg19".
+that of their kind in front: "real-test_vgg19". Those at other versions of an operator (versions.py) begin
+with "version-".
 
 Run as a program of its own, because collecting the cases imports onnx.reference, which the tests' process
 must not have.
@@ -10,7 +11,7 @@ must not have.
 import pickle
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,28 @@ def write_node_tests(folder: Path) -> None:
         write(folder / case.name, case.model, sets, case.rtol, case.atol)
 
 
+def write_version_tests(folder: Path) -> None:
+    import versions
+    from onnx.backend.test import loader
+
+    def tests() -> Iterator[tuple[str, Any, list[Any]]]:
+        for case in loader.load_model_tests(kind="node"):
+            assert case.data_sets is not None
+            inputs, _ = case.data_sets[0]
+            if len(inputs) == len(case.model.graph.input):
+                yield case.name, case.model, [plain(value) for value in inputs]
+
+    for name, model, inputs, outputs in versions.cases(tests()):
+        write(folder / name, model, [(inputs, outputs)], rtol=1e-3, atol=1e-5)
+
+
 def main(folder: Path) -> None:
     import onnx
 
     warnings.simplefilter("ignore")
     write_node_tests(folder)
     write_model_tests(folder)
+    write_version_tests(folder)
     (folder / "complete").write_text(onnx.__version__)
 
 

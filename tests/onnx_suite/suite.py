@@ -47,8 +47,9 @@ def names() -> list[str]:
 
 
 def fixed_part(all_names: Sequence[str]) -> list[str]:
-    """What ./dev test runs: every third test but those of large models, the same ones each time."""
-    return [name for name in all_names if not name.startswith("real-")][::3]
+    """What ./dev test runs, the same each time: a third of them, a tenth of versions, no large models."""
+    small = [name for name in all_names if not name.startswith(("real-", "version-"))]
+    return small[::3] + [name for name in all_names if name.startswith("version-")][::10]
 
 
 def known_failures() -> dict[str, str]:
@@ -103,8 +104,10 @@ def node_tests(results: dict[str, Result]) -> dict[str, Result]:
 
 def summary(results: dict[str, Result]) -> str:
     nodes = node_tests(results)
-    models = {name: result for name, result in results.items() if name not in nodes}
-    return "\n".join(rate(kind, part) for kind, part in (("node", nodes), ("model", models)) if part)
+    versions = {name: result for name, result in results.items() if name.startswith("version-")}
+    models = {name: result for name, result in results.items() if name not in nodes | versions}
+    kinds = {"node": nodes, "model": models, "version": versions}
+    return "\n".join(rate(kind, part) for kind, part in kinds.items() if part)
 
 
 def rate(kind: str, results: dict[str, Result]) -> str:

@@ -410,6 +410,7 @@ const Translators& translators() {
     add_rnn(t);
     add_dynamic(t);
     add_ml(t);
+    add_random(t);
     return t;
   }();
   return table;

@@ -157,6 +157,7 @@ void add_signal(Translators& t);
 void add_rnn(Translators& t);
 void add_dynamic(Translators& t);
 void add_ml(Translators& t);
+void add_random(Translators& t);
 
 // Known results of a node whose inputs are known, where it is shape arithmetic; nothing otherwise.
 std::optional<Known> fold(Context& c);

@@ -164,16 +164,6 @@ void gelu(Context& c) {
   c.out(c.e.op("gelu", {c.in(0)}, {{"approximate", c.attr_s("approximate", "none")}}));
 }
 
-void dropout(Context& c) {
-  const Value x = c.in(0);
-  if (c.opset() < 7 && c.attr("is_test", 0) == 0) c.unsupported("is_test = 1", "random dropout");
-  const bool training = c.opset() >= 12 && c.has(2) && c.need_int(2) != 0;
-  const double ratio = c.opset() < 12 ? c.attr_f("ratio", 0.5) : c.has(1) && training ? c.need_real(1) : 0.5;
-  if (training && ratio != 0) c.unsupported("training_mode = false, or ratio 0", "random dropout");
-  c.out(0, Item(x));
-  if (c.wants(1)) c.out(1, Item(c.opset() < 10 ? c.e.full_like(x, 1) : c.e.full(x.shape(), 1, DType::Bool)));
-}
-
 }  // namespace
 
 void add_elementwise(Translators& t) {
@@ -252,7 +242,6 @@ void add_elementwise(Translators& t) {
   t.add("PRelu", prelu);
   t.add("Shrink", shrink);
   t.add("Gelu", gelu);
-  t.add("Dropout", dropout);
   t.add("Identity", [](Context& c) { c.out(0, c.item(0)); });
 }
 
