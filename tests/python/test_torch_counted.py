@@ -102,3 +102,15 @@ def test_few_elements_and_none(name: str, shape: tuple[int, ...]) -> None:
         x = torch.full(shape, fill)
         got = torch.compile(function, backend="deepseek", fullgraph=True)(x)
         torch.testing.assert_close(got, function(x), rtol=0, atol=0)
+
+
+def test_symbolic_sizes_go_to_pytorch() -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ordered = x.sort()[0]
+        return x.nonzero(), x[x > 1], x.unique(), ordered.unique_consecutive(), x.unique(dim=0)
+
+    torch._dynamo.reset()
+    run = torch.compile(function, backend="deepseek", dynamic=True, fullgraph=True)
+    for size in (4, 9):
+        x = torch.arange(size * 3).reshape(size, 3) % 4
+        torch.testing.assert_close(run(x), function(x))

@@ -27,11 +27,15 @@ def _length(count: torch.Tensor, most: int) -> int:
 
 @_length.register_fake
 def _length_fake(count: torch.Tensor, most: int) -> Any:
-    bound = most if isinstance(most, int) else None
-    return torch.library.get_ctx().new_dynamic_size(min=0, max=bound)
+    return torch.library.get_ctx().new_dynamic_size(min=0, max=most)
 
 
 LENGTH = torch.ops.deepseek.length.default
+
+
+def _symbolic(*tensors: Tensor) -> bool:
+    """Whether the most that there may be is not known: PyTorch runs the op then."""
+    return any(isinstance(size, torch.SymInt) for x in tensors for size in x.shape)
 
 
 def _front(x: Tensor, count: Tensor) -> Tensor:
@@ -55,6 +59,8 @@ def _compacted(holds: Tensor, values: Tensor) -> Tensor:
 
 @decomposition(aten.nonzero.default)
 def _nonzero(x: Tensor) -> Any:
+    if _symbolic(x):
+        return NotImplemented
     if x.numel() == 0:
         return torch.zeros([0, x.dim()], dtype=torch.int64)
     holds = x.reshape(-1) != 0
@@ -70,6 +76,8 @@ def _nonzero(x: Tensor) -> Any:
 
 @decomposition(aten.masked_select.default)
 def _masked_select(x: Tensor, mask: Tensor) -> Any:
+    if _symbolic(x, mask):
+        return NotImplemented
     x, mask = aten.broadcast_tensors.default([x, mask])
     if x.numel() == 0:
         return NotImplemented  # PyTorch takes the length to be unknown
@@ -112,6 +120,8 @@ def _numbered(differs: Tensor) -> Tensor:
 
 @decomposition(aten._unique2.default)
 def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    if _symbolic(x):
+        return NotImplemented
     if x.numel() == 0:
         return _nothing(x, x.shape if return_inverse else [0])
     values, order = x.reshape(-1).sort(stable=True)
@@ -124,6 +134,8 @@ def _unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return
 def _unique_consecutive(
     x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
+    if _symbolic(x):
+        return NotImplemented
     if x.numel() == 0:
         return _nothing(x, x.shape if return_inverse else [0]) if dim is None else NotImplemented
     if dim is not None:
@@ -143,6 +155,8 @@ def _unique_dim(
     x: Tensor, dim: int, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
 ) -> Any:
     """A row's group is how many of the rows that are first of their kind are less than it."""
+    if _symbolic(x):
+        return NotImplemented
     values = x.movedim(dim, 0)
     if x.numel() == 0 or values.shape[0] > MOST_COMPARED // x.numel():
         return NotImplemented
