@@ -9,7 +9,8 @@ texts, and of one or a few words against what was kept of those before), memory 
 holds). Memory for results is given to everyone who takes it. The engines take turns as in models.py; a
 peer's figure is the best of PyTorch's ways to run the op. The share is of this machine's roof: the rate of
 fused multiply-adds, FLOPs counted as the direct algorithm does them (Winograd may pass 100%), or the rate
-at which the level of memory that holds the arrays is read and written.
+at which plain loops read and write the level of memory that holds the arrays (one sequence of lines at a
+time, through the caches: several at a time, and stores past the caches, may pass 100%).
 """
 
 from __future__ import annotations
