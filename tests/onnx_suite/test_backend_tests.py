@@ -1,6 +1,5 @@
 """ONNX's tests against the list of known failures: a listed test that passes is a failure as well."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-spec = importlib.util.spec_from_file_location("onnx_suite", Path(__file__).with_name("suite.py"))
-assert spec is not None
-assert spec.loader is not None
-suite = importlib.util.module_from_spec(spec)
-sys.modules["onnx_suite"] = suite
-spec.loader.exec_module(suite)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-sys.path.insert(0, str(Path(__file__).parent))
-import versions  # noqa: E402
+from support.by_path import load
+
+suite = load("onnx_suite", Path(__file__).with_name("suite.py"))
+versions = load("onnx_versions", Path(__file__).with_name("versions.py"))
 
 ALL = suite.names()
 KNOWN = suite.known_failures()

@@ -1,6 +1,5 @@
 """What gradients are compared with: finite differences; elsewhere, up to the choice among equal elements."""
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +9,14 @@ import pytest
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.by_path import load
+
 
 @pytest.fixture(scope="module")
 def worker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("opinfo_worker", Path(__file__).with_name("worker.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["opinfo_worker"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("opinfo_worker", Path(__file__).with_name("worker.py"))
 
 
 def halved(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -3,18 +3,16 @@ may end the process, and most are compiled whole. Whole with DEEPSEEK_WHOLE_SUIT
 what is missing.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
-spec = importlib.util.spec_from_file_location("opinfo_suite", Path(__file__).with_name("suite.py"))
-assert spec is not None
-assert spec.loader is not None
-suite = importlib.util.module_from_spec(spec)
-sys.modules["opinfo_suite"] = suite
-spec.loader.exec_module(suite)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.by_path import load
+
+suite = load("opinfo_suite", Path(__file__).with_name("suite.py"))
 
 GATES = {"forward": 0.9, "gradient": 0.85, "gradcheck": 0.85}  # of all samples, compiled whole
 
