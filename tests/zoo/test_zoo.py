@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from check import Runs, compare
+import run
+from check import Inputs, Runs, compare
 
 RUN = Path(__file__).parent / "run.py"
 # One of each kind: attention with a mask, a mixture of experts, a state space, sound, convolutions, windows.
@@ -42,3 +45,17 @@ def test_a_fault_is_excused_only_where_eager_has_it_too() -> None:
     assert compare(ours, eager, exact).worst > 1
     assert compare(ours, eager, exact, [runs(1e-6), runs(1e-3)]).worst > 1
     assert compare(ours, eager, exact, [runs(1e-6), runs(1.1e-2)]).worst <= 1
+
+
+class Endless:
+    name = "endless"
+
+    def build(self) -> tuple[torch.nn.Module, Inputs]:
+        while True:
+            pass
+
+
+def test_a_model_has_its_time_of_the_processor() -> None:
+    told = list[Any]()
+    run.run([Endless()], 1, 1, told.append)
+    assert [(v.state, v.reason) for v in told] == [("time-out", f"wait status {int(signal.SIGXCPU)}")]
