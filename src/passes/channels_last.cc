@@ -3,6 +3,7 @@
 // elementwise until they meet and cancel.
 #include <algorithm>
 
+#include "ops/conv.h"
 #include "passes/groups.h"
 #include "passes/pipeline.h"
 
@@ -66,15 +67,25 @@ std::vector<Value> conv_channels_last(Graph& g, const Node& n) {
   return {g.op("transpose", {y}, {{"perm", inverse(to_last(out))}})};
 }
 
+// Poolings, the positions of maxima and gradients: what else they read is turned with their first input.
 std::vector<Value> pool_channels_last(Graph& g, const Node& n) {
   const auto& layout = n.attr<std::string>("layout");
-  if (layout.back() == 'C' || !is_op(n.in(0), "transpose") ||
-      ints(*n.in(0).node, "perm") != inverse(to_last(layout)))
-    return {};
+  if (layout.back() == 'C') return {};
+  const Perm last = to_last(layout), back = inverse(last);
+  const auto turned = [&](Value v) { return is_op(v, "transpose") && ints(*v.node, "perm") == back; };
+  if (!turned(n.in(0))) return {};
+  std::vector<Value> inputs;
+  for (const Value& v : n.inputs)
+    inputs.push_back(turned(v) ? v.node->in(0) : g.op("transpose", {v}, {{"perm", last}}));
   Attrs attrs = n.attrs;
   attrs["layout"] = last_layout(layout);
-  const Value y = g.op(n.op->name, {n.in(0).node->in(0)}, attrs);
-  return {g.op("transpose", {y}, {{"perm", inverse(to_last(layout))}})};
+  if (const auto shape = n.attrs.find("shape"); shape != n.attrs.end()) {
+    Shape moved;
+    for (const std::int64_t p : last)
+      moved.push_back(std::get<Shape>(shape->second)[static_cast<std::size_t>(p)]);
+    attrs["shape"] = moved;
+  }
+  return {g.op("transpose", {g.op(n.op->name, inputs, attrs)}, {{"perm", back}})};
 }
 
 std::vector<Value> sink_through_pointwise(Graph& g, const Node& n) {
@@ -133,15 +144,39 @@ std::vector<Value> sink_through_concat(Graph& g, const Node& n) {
   return {g.op("transpose", {g.op("concat", inputs, {{"axis", own}})}, {{"perm", perm}})};
 }
 
+// Of an image; transposes of other tensors, as of heads in attention, stay where their readers look for them.
+std::vector<Value> sink_through_slice(Graph& g, const Node& n) {
+  constexpr std::size_t kImage = 4;
+  if (!is_op(n.in(0), "transpose") || n.in(0).shape().size() < kImage) return {};
+  const Perm& perm = ints(*n.in(0).node, "perm");
+  const Perm back = inverse(perm);
+  if (back != to_last(default_layout("NC", static_cast<int>(perm.size())))) return {};
+  Shape starts, limits;
+  Perm steps;
+  for (const std::int64_t p : back) {
+    const auto axis = static_cast<std::size_t>(p);
+    starts.push_back(n.attr<Shape>("starts")[axis]);
+    limits.push_back(n.attr<Shape>("limits")[axis]);
+    steps.push_back(ints(n, "steps")[axis]);
+  }
+  const Value y =
+      g.op("slice", {n.in(0).node->in(0)}, {{"starts", starts}, {"limits", limits}, {"steps", steps}});
+  return {g.op("transpose", {y}, {{"perm", perm}})};
+}
+
 }  // namespace
 
 std::span<const Rule> layout_rules() {
   static const std::vector<Rule> rules = {
       {"conv_channels_last", {"conv"}, conv_channels_last},
-      {"pool_channels_last", {"max_pool", "avg_pool", "sum_pool"}, pool_channels_last},
+      {"pool_channels_last",
+       {"max_pool", "avg_pool", "sum_pool", "max_pool_indices", "max_pool_grad", "avg_pool_grad",
+        "sum_pool_grad"},
+       pool_channels_last},
       {"sink_through_pointwise", {}, sink_through_pointwise},
       {"sink_through_reduction", {"sum", "mean", "prod", "max", "min", "any", "all"}, sink_through_reduction},
       {"sink_through_concat", {"concat"}, sink_through_concat},
+      {"sink_through_slice", {"slice"}, sink_through_slice},
   };
   return rules;
 }

@@ -125,3 +125,32 @@ def test_views_of_one_value_are_kept_as_one() -> None:
         assert p.grad is not None
         assert q.grad is not None
         assert (p.grad.double() - q.grad).abs().max() <= 1e-5 * q.grad.abs().max()
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_positions_of_maxima_are_kept_in_32_bits_with_channels_innermost(ceil_mode: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1, ceil_mode=ceil_mode), nn.Conv2d(8, 4, 3)
+    )
+    x = torch.randn(2, 3, 12, 13)
+    kept: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    run = torch.compile(model, backend="deepseek")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = run(x)
+    y.square().sum().backward()
+    got = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    exact = model.double()
+    exact(x.double()).square().sum().backward()
+    assert [t.shape[-1] for t in kept if not t.is_floating_point()] == [8]
+    assert [t.dtype for t in kept if not t.is_floating_point()] == [torch.int32]
+    for grad, p in zip(got, exact.parameters(), strict=True):
+        assert grad is not None
+        assert p.grad is not None
+        assert (grad.double() - p.grad).abs().max() <= 1e-5 * p.grad.abs().max()

@@ -36,11 +36,12 @@ DENSE = {"memory_format": torch.contiguous_format}
 
 aten = torch.ops.aten
 convert = torch.ops.prims.convert_element_type.default
+MAX_POOL = aten.max_pool2d_with_indices.default
 IMAGE_TO_IMAGE = frozenset(
     {
         aten._native_batch_norm_legit_functional.default,
         aten._native_batch_norm_legit.no_stats,
-        aten.max_pool2d_with_indices.default,
+        MAX_POOL,
     }
 )
 # Whatever these give, the elements are their first argument's.
@@ -126,15 +127,19 @@ def _fake_mode(nodes: Iterable[fx.Node]) -> Any:
 def _keep_as_computed(
     storage: torch.dtype, forward: fx.GraphModule, backward: fx.GraphModule, num_fwd_outputs: int
 ) -> None:
-    """Keeps float32 in `storage`, images with channels innermost, as both passes compute them, and of views
-    what they are views of: the backward pass reads through views, and several of one value are kept as one.
+    """Keeps float32 in `storage`, positions of maxima in 32 bits, images with channels innermost, as both
+    passes compute them, and of views what they are views of: the backward pass reads through views, and
+    several of one value are kept as one.
     """
     output = forward.graph.output_node()
     results: Any = output.args[0]
-    kept = {node.name: node for node in results[num_fwd_outputs:] if _is_activation(node)}
-    least = FEW * max(map(count, kept.values()), default=0)
     visible = set(results[:num_fwd_outputs])
     images = _images(forward.graph) - visible
+    positions = _positions(forward.graph) - visible
+    kept = {
+        node.name: node for node in results[num_fwd_outputs:] if _is_activation(node) or node in positions
+    }
+    least = FEW * max(map(count, filter(_is_activation, kept.values())), default=0)
     stored: dict[fx.Node, fx.Node] = {}
     changed: dict[fx.Node, fx.Node] = {}
     for node in backward.graph.find_nodes(op="placeholder"):
@@ -144,7 +149,10 @@ def _keep_as_computed(
         source, views = _viewed(seen, visible | images)
         forth: list[_Change] = []
         back: list[_Change] = []
-        if storage != torch.float32 and count(source) >= least:
+        if source in positions:
+            forth.append((convert, (torch.int32,), {}))
+            back.append((convert, (torch.int64,), {}))
+        elif storage != torch.float32 and count(source) >= least:
             forth.append((convert, (storage,), {}))
             back.append((convert, (torch.float32,), {}))
         if source in images:
@@ -187,9 +195,11 @@ def _images(graph: fx.Graph) -> set[fx.Node]:
         if node.op != "call_function" or not isinstance(value, torch.Tensor) or value.dim() != len(TO_LAST):
             continue
         sources = [source for source in node.all_input_nodes if source in images]
-        if node.target is operator.getitem and node.args[1] == 0:
-            producer = node.args[0]
-            is_image = producer.target in IMAGE_TO_IMAGE and producer.args[0] in images
+        if node.target is operator.getitem:
+            producer, results = node.args[0], 2 if node.args[0].target is MAX_POOL else 1
+            is_image = (
+                producer.target in IMAGE_TO_IMAGE and producer.args[0] in images and node.args[1] < results
+            )
         elif isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags:
             is_image = any(source.meta["val"].shape == value.shape for source in sources)
         else:
@@ -197,6 +207,19 @@ def _images(graph: fx.Graph) -> set[fx.Node]:
         if is_image:
             images.add(node)
     return images
+
+
+def _positions(graph: fx.Graph) -> set[fx.Node]:
+    """Where maxima stand within planes of known size, each of fewer elements than 32 bits number."""
+    return {
+        node
+        for node in graph.nodes
+        if node.target is operator.getitem
+        and node.args[1] == 1
+        and node.args[0].target is MAX_POOL
+        and all(isinstance(size, int) for size in node.args[0].args[0].meta["val"].shape[-2:])
+        and math.prod(node.args[0].args[0].meta["val"].shape[-2:]) < 2**31
+    }
 
 
 def _is_activation(node: Any) -> bool:
