@@ -31,15 +31,24 @@ bool row_major(const nb::dlpack::dltensor& t) {
   return true;
 }
 
+void* address_of(const nb::dlpack::dltensor& t) { return static_cast<std::byte*>(t.data) + t.byte_offset; }
+
 Tensor wrap(DType dtype, const nb::dlpack::dltensor& t, std::shared_ptr<void> owner = nullptr) {
-  return Tensor::wrap(dtype, Dims(t.shape, t.shape + t.ndim), static_cast<std::byte*>(t.data) + t.byte_offset,
-                      std::move(owner));
+  return Tensor::wrap(dtype, Dims(t.shape, t.shape + t.ndim), address_of(t), std::move(owner));
+}
+
+// `tensor` becomes a view of `t`, which it often is since the run before: then nothing is allocated.
+void point(Tensor& tensor, DType dtype, const nb::dlpack::dltensor& t) {
+  const Dims& dims = tensor.dims();
+  if (!tensor.defined() || tensor.data() != address_of(t) ||
+      !std::equal(t.shape, t.shape + t.ndim, dims.begin(), dims.end()))
+    tensor = wrap(dtype, t);
 }
 
 std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
 
-nb::object call(const nb::object& function, std::initializer_list<PyObject*> arguments) {
-  PyObject* made = PyObject_Vectorcall(function.ptr(), std::data(arguments), arguments.size(), nullptr);
+nb::object call(const nb::object& function, const nb::tuple& arguments) {
+  PyObject* made = PyObject_Call(function.ptr(), arguments.ptr(), nullptr);
   if (!made) throw nb::python_error();
   return nb::steal(made);
 }
@@ -70,26 +79,25 @@ class TensorContext : public PyContext {
           std::to_string(inputs_.size()) + " inputs and " + std::to_string(dtypes_.size()) + " shapes",
           std::to_string(inputs.size()) + " and " + std::to_string(shapes.size()));
     std::vector<nb::object> copies;  // live until the run is over
-    std::vector<Tensor> given(inputs_.size()), results;
+    Views views = take_views();
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       if (inputs_[i].is_parameter)
         take_parameter(i, inputs[i]);
       else
-        given[i] = take(i, inputs[i], copies);
+        take(i, inputs[i], views.inputs[i], copies);
     }
     const std::shared_ptr<const Layouts> layouts = layouts_of(shapes);
-    nb::object made = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(shapes.size())));
-    results.reserve(shapes.size());
+    const nb::object made = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(shapes.size())));
     for (std::size_t k = 0; k < shapes.size(); ++k) {
-      const auto& [dims, strides] = (*layouts)[k];
-      nb::object tensor = call(empty_, {shapes[k].ptr(), strides.ptr(), dtypes_[k].ptr()});
-      results.push_back(Tensor::wrap(executable().outputs()[k].type.dtype, dims, view(tensor).data, nullptr));
+      nb::object tensor = call(empty_, (*layouts)[k]);
+      point(views.outputs[k], executable().outputs()[k].type.dtype, view(tensor));
       PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
     }
     {
       const nb::gil_scoped_release unlocked;
-      run(given, results);
+      run(views.inputs, views.outputs);
     }
+    idle_views_.push_back(std::move(views));
     return nb::borrow<nb::tuple>(made);
   }
 
@@ -102,11 +110,20 @@ class TensorContext : public PyContext {
     const void* address = nullptr;  // of a parameter, as it was set
     std::uint64_t version = ~std::uint64_t{0};
   };
-  struct Layout {
-    Dims dims;
-    nb::object strides;
+  using Layouts = std::vector<nb::tuple>;  // what `empty` is called with
+  // Of the tensors of one run; those of parameters stay undefined. Kept for the next run: memory that comes and goes
+  // in pieces of over a kilobyte makes malloc merge all small ones that PyTorch has freed.
+  struct Views {
+    std::vector<Tensor> inputs, outputs;
   };
-  using Layouts = std::vector<Layout>;
+
+  Views take_views() {
+    if (idle_views_.empty())
+      return {std::vector<Tensor>(inputs_.size()), std::vector<Tensor>(dtypes_.size())};
+    Views views = std::move(idle_views_.back());
+    idle_views_.pop_back();
+    return views;
+  }
 
   nb::dlpack::dltensor view(nb::handle tensor) const {
     nb::dlpack::dltensor t;
@@ -118,7 +135,7 @@ class TensorContext : public PyContext {
   nb::object settled(std::size_t i, nb::handle tensor, nb::dlpack::dltensor& t) const {
     nb::object held = nb::borrow(tensor);
     if (inputs_[i].is_unsettled || !row_major(t)) {
-      held = call(dense_, {tensor.ptr()});
+      held = call(dense_, nb::make_tuple(tensor));
       t = view(held);
     }
     const nb::dlpack::dtype wanted = inputs_[i].dtype;
@@ -132,11 +149,11 @@ class TensorContext : public PyContext {
     return held;
   }
 
-  Tensor take(std::size_t i, nb::handle tensor, std::vector<nb::object>& copies) const {
+  void take(std::size_t i, nb::handle tensor, Tensor& to, std::vector<nb::object>& copies) const {
     nb::dlpack::dltensor t = view(tensor);
     nb::object held = settled(i, tensor, t);
     if (!held.is(tensor)) copies.push_back(std::move(held));
-    return wrap(executable().inputs()[i].type.dtype, t);
+    point(to, executable().inputs()[i].type.dtype, t);
   }
 
   void take_parameter(std::size_t i, nb::handle tensor) {
@@ -167,13 +184,13 @@ class TensorContext : public PyContext {
   std::shared_ptr<const Layouts> layouts_of(const nb::tuple& shapes) {
     if (shapes.is(shapes_)) return layouts_;
     auto made = std::make_shared<Layouts>();
-    for (const nb::handle shape : shapes) {
-      Dims dims = dims_from(shape);
-      nb::object strides = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
+    for (std::size_t k = 0; k < shapes.size(); ++k) {
+      const Dims dims = dims_from(shapes[k]);
+      const nb::object strides = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
       std::int64_t stride = 1;
       for (std::size_t i = dims.size(); i-- > 0; stride *= std::max<std::int64_t>(1, dims[i]))
         PyTuple_SET_ITEM(strides.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(stride));
-      made->push_back({std::move(dims), std::move(strides)});
+      made->push_back(nb::make_tuple(shapes[k], strides, dtypes_[k]));
     }
     shapes_ = shapes;
     layouts_ = made;
@@ -187,6 +204,7 @@ class TensorContext : public PyContext {
   std::vector<Input> inputs_;
   nb::object shapes_;  // of the last run; the same object comes again where sizes are known
   std::shared_ptr<const Layouts> layouts_;
+  std::vector<Views> idle_views_;
 };
 
 }  // namespace
