@@ -11,6 +11,7 @@ that share leaves nothing to PyTorch.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -48,6 +49,7 @@ def _warm() -> None:
     compiled = torch.compile(torch.nn.Linear(2, 2), backend="aot_eager_decomp_partition")
     compiled(torch.ones(1, 2)).sum().backward()
     torch._dynamo.reset()
+    gc.freeze()  # what all workers share none of them walks
 
 
 def _work(model: Any, pipe: int) -> None:
