@@ -8,20 +8,24 @@ using namespace loops;
 
 namespace {
 
-Expr atom_expr(const Dim::Atom& a) {
-  switch (a.kind) {
-    case Dim::Atom::Kind::Symbol:
-      return symbol(a.symbol);
+Expr combined(Dim::Atom::Kind kind, const Expr& a, const Expr& b) {
+  switch (kind) {
     case Dim::Atom::Kind::FloorDiv:
-      return floordiv(expr_of(a.args[0]), expr_of(a.args[1]));
+      return floordiv(a, b);
     case Dim::Atom::Kind::Mod:
-      return mod(expr_of(a.args[0]), expr_of(a.args[1]));
+      return mod(a, b);
     case Dim::Atom::Kind::Min:
-      return loops::min(expr_of(a.args[0]), expr_of(a.args[1]));
-    case Dim::Atom::Kind::Max:
-      return loops::max(expr_of(a.args[0]), expr_of(a.args[1]));
+      return loops::min(a, b);
+    default:
+      return loops::max(a, b);
   }
-  return {};
+}
+
+Expr atom_expr(const Dim::Atom& a) {
+  if (a.kind == Dim::Atom::Kind::Symbol) return symbol(a.symbol);
+  Expr result = expr_of(a.args[0]);  // min and max may be of more than two
+  for (std::size_t i = 1; i < a.args.size(); ++i) result = combined(a.kind, result, expr_of(a.args[i]));
+  return result;
 }
 
 }  // namespace

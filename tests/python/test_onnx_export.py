@@ -88,6 +88,15 @@ def counter() -> tuple[ds.Graph, list[dict[str, Any]]]:
     return g, [{"start": np.array(v)} for v in (1, 6, 27)]
 
 
+def sizes() -> tuple[ds.Graph, list[dict[str, Any]]]:
+    """The smallest and the largest of three symbolic sizes."""
+    g = ds.Graph()
+    g.output("y", g.relu(g.placeholder("x", ["p", "q", "s"], "float32")))
+    g.output("least", g.dim_value(dim=["min(p,min(q,s))"], dtype="int64"))
+    g.output("most", g.dim_value(dim=["max(p,max(q,s))"], dtype="int64"))
+    return g, [{"x": np.zeros(shape, "float32")} for shape in ((3, 4, 2), (2, 3, 4), (4, 2, 3))]
+
+
 def same(got: Mapping[str, Any], want: Mapping[str, Any]) -> None:
     assert list(got) == list(want)
     for name, value in want.items():
@@ -99,7 +108,7 @@ def in_onnxruntime(path: Path, feed: Mapping[str, Any]) -> dict[str, Any]:
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(feed)), strict=True))
 
 
-@pytest.mark.parametrize("model", [residual_network, transformer, counter])
+@pytest.mark.parametrize("model", [residual_network, transformer, counter, sizes])
 def test_round_trip(model: Any, tmp_path: Path) -> None:
     graph, runs = model()
     path = tmp_path / "model.onnx"

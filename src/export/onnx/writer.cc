@@ -229,9 +229,11 @@ std::string Writer::atom(const Dim::Atom& a) {
         add("Shape", {value}, {{"start", std::int64_t{axis}}, {"end", std::int64_t{axis} + 1}});
     return add("Squeeze", {one, ints({0})});
   }
-  const std::string x = dim(a.args.at(0)), y = dim(a.args.at(1));
-  if (a.kind == Kind::Min) return add("Min", {x, y});
-  if (a.kind == Kind::Max) return add("Max", {x, y});
+  std::vector<std::string> args;
+  for (const Dim& arg : a.args) args.push_back(dim(arg));
+  if (a.kind == Kind::Min) return add("Min", args);
+  if (a.kind == Kind::Max) return add("Max", args);
+  const std::string &x = args.at(0), &y = args.at(1);
   const std::string rest = add("Mod", {x, y});  // of the divisor's sign
   return a.kind == Kind::Mod ? rest : add("Div", {add("Sub", {x, rest}), y});
 }
