@@ -133,3 +133,9 @@ def test_gradients_of_cross_entropy(reduction: str, weighted: bool) -> None:
         assert own.grad is not None
         gradients.append(own.grad.double())
     assert (gradients[0] - gradients[1]).abs().max() <= 1e-6 * gradients[0].abs().max()
+
+
+def test_boundaries_of_two_axes_are_refused_as_by_eager_pytorch() -> None:
+    x, boundaries = torch.rand(3), torch.rand(2, 4)
+    with pytest.raises(RuntimeError, match="boundaries tensor must be 1 dimension"):
+        torch.compile(torch.bucketize, backend="deepseek")(x, boundaries)

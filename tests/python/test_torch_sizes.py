@@ -76,3 +76,10 @@ def test_a_graph_of_its_own_has_no_floats_of_sizes() -> None:
     rows = torch.export.Dim("rows")
     with pytest.raises(ds.Error, match="a float that follows from sizes"):
         ds.compile(Scaled(), example_inputs=(torch.randn(3, 4),), dynamic_shapes=({0: rows},))
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 2])
+def test_diagonals_of_any_size(offset: int) -> None:
+    shapes: list[tuple[int, ...]] = [(2, 4, 6), (3, 5, 7), (2, 9, 4), (2, 6, 6)]
+    agrees(lambda x: x.diagonal(offset, 1, 2) * 2, shapes)
+    agrees(lambda x: torch.diagonal_scatter(x, x.diagonal(offset, 2, 0) * 3, offset, 2, 0), shapes)

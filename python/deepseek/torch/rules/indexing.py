@@ -328,19 +328,18 @@ def slice_scatter(
     return _write_slices(b, x, at, b.op("add", steps, b.tensor(dim(first), "int64")), source)
 
 
-def _diagonal(b: Builder, x: Value, offset: int, dim1: int, dim2: int) -> tuple[list[int], Value]:
-    """x's axes with the two of the diagonal last, and the diagonal's positions in those two as one."""
+def _diagonal(b: Builder, x: Value, count: Dim, offset: int, dim1: int, dim2: int) -> tuple[list[int], Value]:
+    """x's axes with the two of the diagonal last, and the positions of its `count` elements in those two as
+    one.
+    """
     rank = len(x.shape)
     first, second = axis(dim1, rank), axis(dim2, rank)
     perm = [*(i for i in range(rank) if i not in (first, second)), first, second]
-    rows, columns = x.shape[first], x.shape[second]
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise Unsupported("a diagonal of symbolic size")
-    count = max(min(rows + min(offset, 0), columns - max(offset, 0)), 0)
+    columns = b.tensor(x.shape[second], "int64")
     steps = b.op("iota", shape=[count], dtype="int64", axis=0)
-    start = offset if offset >= 0 else -offset * columns
-    position = b.op("mul", steps, b.constant(columns + 1, "int64"))
-    return perm, b.op("add", position, b.constant(start, "int64"))
+    right, down = b.constant(max(offset, 0), "int64"), b.constant(max(-offset, 0), "int64")
+    row = b.op("mul", b.op("add", steps, down), columns)
+    return perm, b.op("add", row, b.op("add", steps, right))
 
 
 def _last_two_as_one(b: Builder, x: Value, perm: Sequence[int]) -> Value:
@@ -350,7 +349,7 @@ def _last_two_as_one(b: Builder, x: Value, perm: Sequence[int]) -> Value:
 
 @rule(aten.diagonal.default, aten.diagonal_copy.default)
 def diagonal(b: Builder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
-    perm, position = _diagonal(b, x, offset, dim1, dim2)
+    perm, position = _diagonal(b, x, b.shape()[-1], offset, dim1, dim2)
     return b.op("gather", _last_two_as_one(b, x, perm), position, axis=len(perm) - 2)
 
 
@@ -358,7 +357,7 @@ def diagonal(b: Builder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
 def diagonal_scatter(
     b: Builder, x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Value:
-    perm, position = _diagonal(b, x, offset, dim1, dim2)
+    perm, position = _diagonal(b, x, source.shape[-1], offset, dim1, dim2)
     flat = _last_two_as_one(b, x, perm)
     written = _write_slices(b, flat, len(perm) - 2, position, b.cast(source, x.dtype))
     apart: list[Dim] = [x.shape[i] for i in perm]
@@ -413,4 +412,6 @@ def searchsorted(
 def bucketize(
     b: Builder, values: Value | Scalar, boundaries: Value, *, out_int32: bool = False, right: bool = False
 ) -> Value:
+    if len(boundaries.shape) != 1:
+        raise Unsupported("boundaries of other than one axis")  # PyTorch raises its error
     return _searched(b, boundaries, values, right)
