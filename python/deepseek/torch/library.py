@@ -27,6 +27,7 @@ from deepseek.torch import (  # noqa: F401 - they register
     recurrent,
     resample,
     special,
+    traced,
 )
 from deepseek.torch import decompositions as further
 
