@@ -139,3 +139,16 @@ def test_boundaries_of_two_axes_are_refused_as_by_eager_pytorch() -> None:
     x, boundaries = torch.rand(3), torch.rand(2, 4)
     with pytest.raises(RuntimeError, match="boundaries tensor must be 1 dimension"):
         torch.compile(torch.bucketize, backend="deepseek")(x, boundaries)
+
+
+def test_softmax_of_a_number_and_pools_of_an_image_without_a_batch() -> None:
+    image, samples = torch.rand(3, 7, 6, 5), torch.rand(2, 3, 3)
+
+    def both(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        pooled = torch.nn.functional.fractional_max_pool3d(image, 2, 3, _random_samples=samples)
+        return x.softmax(0), x.log_softmax(-1), pooled
+
+    bridge.reset()
+    x = torch.tensor(2.5)
+    torch.testing.assert_close(torch.compile(both, backend="deepseek")(x), both(x))
+    assert not bridge.explain().eager_ops

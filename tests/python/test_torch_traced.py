@@ -78,3 +78,19 @@ def test_cov_of_weighted_observations() -> None:
         f(x, fweights=-times)
     with pytest.raises(RuntimeError, match="sum to zero"):
         f(x, fweights=0 * times)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("shape", [(6,), (2, 6)])
+def test_multilabel_margin_loss(shape: tuple[int, ...], reduction: str) -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(shape, requires_grad=True), torch.tensor([2, 0, 5, -1, 1, 1]).expand(shape)
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return functional.multilabel_margin_loss(x, target, reduction=reduction)
+
+    want, got = loss(x), compiled(loss)(x)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x) for y in (got, want)))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(loss)(x), want)

@@ -25,10 +25,11 @@ def _starts(sample: Tensor, size: int, window: int, count: int) -> Tensor:
 def _pool(
     x: Tensor, kernel: Sequence[int], counts: Sequence[int], samples: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """`samples`: for each axis, [batch, channels]."""
+    """`samples`: for each axis, [batch, channels]; an image without a batch takes the first ones."""
     rank = len(kernel)
     batched = x.dim() == rank + 2
-    x = x if batched else x.unsqueeze(0)
+    if not batched:
+        x, samples = x.unsqueeze(0), [sample[:1] for sample in samples]
     position = torch.zeros((), dtype=torch.int64)
     for i, (window, count, sample) in enumerate(zip(kernel, counts, samples, strict=True)):
         start = _starts(sample, x.shape[2 + i], window, count)

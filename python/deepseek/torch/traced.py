@@ -7,7 +7,7 @@ Eager PyTorch keeps its own: these take part in tracing alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from torch._C import DispatchKey
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.nn import functional
+
+from deepseek.torch.decompositions import decomposition
+from deepseek.torch.losses import MEAN
 
 aten = torch.ops.aten
 
@@ -33,11 +36,17 @@ def inlined(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
     return register
 
 
-def traced(op: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Tracing takes the decorated function for `op`, gradients included."""
+WHOLE = (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd)
+
+
+def traced(
+    op: Any, keys: Sequence[DispatchKey] = WHOLE
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Tracing takes the decorated function for `op`, gradients included. `keys`: where PyTorch looks."""
 
     def register(ours: Callable[..., Any]) -> Callable[..., Any]:
-        for key in (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd):
+        for key in keys:
+            op.py_kernels.pop(key, None)
             op.py_impl(key)(ours)
         return ours
 
@@ -118,3 +127,31 @@ def cov(
     other = around if weight is None else around * weight
     products = around @ other.mT.conj()
     return torch.squeeze(products / left)
+
+
+@decomposition(aten.multilabel_margin_loss_forward.default)
+@traced(aten.multilabel_margin_loss_forward.default, [DispatchKey.Autograd])
+def multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
+    """max(0, 1 - x[label] + x[other]) / classes over all pairs; a row's labels end at the first -1.
+
+    PyTorch's own rule counts what comes after as label 0.
+    """
+    if x.dim() > 2 or x.shape != target.shape or x.shape[-1:] == (0,):
+        raise RuntimeError(
+            f"inconsistent target size: {list(target.shape)} for input of size: {list(x.shape)}"
+        )
+    shape = [-1, x.shape[-1] if x.dim() else 1]
+    rows, labels = x.reshape(shape), target.reshape(shape)
+    classes = torch.arange(rows.shape[1])
+    ends = torch.where(labels < 0, classes, rows.shape[1]).amin(1, keepdim=True)
+    counts = classes < ends
+    place = torch.where(counts, labels, 0)
+    is_label = ((place.unsqueeze(2) == classes) & counts.unsqueeze(2)).any(1)
+    margin = (1 - rows.gather(1, place).unsqueeze(2) + rows.unsqueeze(1)).clamp(min=0)
+    pairs = counts.unsqueeze(2) & ~is_label.unsqueeze(1)
+    loss = torch.where(pairs, margin, 0).sum((1, 2)) / rows.shape[1]
+    if reduction != 0:
+        loss = loss.mean() if reduction == MEAN else loss.sum()
+    elif x.dim() < 2:
+        loss = loss.reshape(())
+    return loss.to(x.dtype), is_label.to(x.dtype).reshape(x.shape)

@@ -245,4 +245,6 @@ def running_extreme(b: Builder, x: Value, along: int) -> tuple[Value, ...]:
 def softmax(b: Builder, x: Value, along: int, half_to_float: bool = False) -> Value:
     assert b.node is not None
     name = "softmax" if b.node.target is aten._softmax.default else "log_softmax"
+    if not x.shape:  # PyTorch takes a number for a row of one
+        return b.reshape(b.op(name, b.reshape(b.cast(x, b.dtype()), [1]), axis=0), [])
     return b.op(name, b.cast(x, b.dtype()), axis=axis(along, len(x.shape)))
