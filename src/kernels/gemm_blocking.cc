@@ -68,6 +68,18 @@ std::int64_t row_shares(const Dim& m, const Dim& n, const Dim& batch, int thread
   return std::clamp<std::int64_t>(m.value() / kRowsThatHideWeights, 1, most);
 }
 
+// Of how many of `count` rows or panels a task is made, half of `most` at least, so that threads end together: each
+// of `others` has as many.
+std::int64_t even_share(std::int64_t count, std::int64_t most, std::int64_t others, int threads) {
+  const auto longest = [&](std::int64_t each) {
+    return ceil_of(ceil_of(count, each) * others, threads) * each;
+  };
+  std::int64_t best = most;
+  for (std::int64_t each = most; each >= ceil_of(most, 2); --each)
+    if (longest(each) < longest(best)) best = each;
+  return best;
+}
+
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
@@ -87,32 +99,31 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * bits(tile.operands) / 8;
   std::int64_t per_block =
       target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
-  std::int64_t groups = 1;
+  b.panels_per_group = b.panels;
+  b.panel_groups = 1;
   if (m.is_static() && n.is_static()) {
     const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
     const std::int64_t tiles = at_least_one(*b.tiles.int_value());
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     const std::int64_t wanted = std::max(kLeastTasks, kTasksPerThread * threads);
-    if (n.value() >= m.value()) {  // stream the right operand, the larger one, once, or once in each thread
-      b.keeps_rows = shares > 1;
-      per_block = std::min(per_block, ceil_of(tiles, shares));
-      groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * shares), 1, panels);
-    } else {
-      per_block = std::min(per_block, std::max<std::int64_t>(1, tiles * batches / wanted));
-      groups = std::clamp<std::int64_t>(ceil_of(wanted, batches * ceil_of(tiles, per_block)), 1, panels);
-    }
+    // Stream the right operand, where it is the larger one, once, or once in each thread.
+    const bool by_panels = n.value() >= m.value();
+    b.keeps_rows = by_panels && shares > 1;
+    per_block = std::min(per_block, by_panels ? ceil_of(tiles, shares) : ceil_of(tiles * batches, wanted));
+    if (!by_panels) per_block = even_share(tiles, per_block, batches, threads);
     per_block = ceil_of(tiles, ceil_of(tiles, per_block));
+    const std::int64_t blocks = batches * ceil_of(tiles, per_block);
+    const std::int64_t groups =
+        std::clamp<std::int64_t>(ceil_of(wanted, by_panels ? batches * shares : blocks), 1, panels);
+    if (groups > 1) {
+      const std::int64_t each = even_share(panels, ceil_of(panels, groups), blocks, threads);
+      b.panels_per_group = each;
+      b.panel_groups = ceil_of(panels, each);
+    }
   }
   b.tiles_per_block = per_block;
   b.row_blocks = ceil_of(b.tiles, per_block);
-  if (groups > 1) {
-    b.panels_per_group = ceil_of(*b.panels.int_value(), groups);
-    b.panel_groups = ceil_of(b.panels, *b.panels_per_group.int_value());
-  } else {
-    b.panels_per_group = b.panels;
-    b.panel_groups = 1;
-  }
   return b;
 }
 
