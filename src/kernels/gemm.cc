@@ -384,8 +384,8 @@ class GemmLowering {
                               stmt(TileMma{t.c, one, sums})}))});
   }
 
-  // What the second cache does not hold beside weights and results is asked for a tile before it is read; where a step has
-  // little room, only what comes from memory.
+  // Where tiles go by panel by panel, what the second cache does not hold beside weights and results is asked for a tile
+  // before it is read; where a step has little room, only what comes from memory.
   bool asks_early(const Operand& left) const {
     const auto elements = left.buffer->extent.int_value();
     const std::int64_t near = has_room(kAmpleStep) ? target_.l2_bytes / kRowsShare : target_.kept_bytes;
@@ -646,16 +646,16 @@ class GemmLowering {
                         {}};
     const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
-    if (asks_early(left)) {
+    const Expr column = var(panel_index) * b_.nr, among_all = var(batch.var) * b_.panels + var(panel_index);
+    const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
+    const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
+    if (!rows_first && asks_early(left)) {
       const Var next_row = make_var("next_row");
       const Var from[] = {first_row};
       const Expr to[] = {var(next_row)};
       left.next = substitute(left.base, from, to);
       row_let = block({row_let, stmt(Let{next_row, first_row_of(tile_index + 1, overlaps(left))})});
     }
-    const Expr column = var(panel_index) * b_.nr, among_all = var(batch.var) * b_.panels + var(panel_index);
-    const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
-    const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
     const Buffer wide = make_buffer("wide", tile_.right, Space::Shared, expr_of(padded_) * b_.nr);
     const auto if_there_is_one = [&](Stmt s) {
       return b_.panel_groups.int_value() == 1 ? s
