@@ -256,6 +256,10 @@ Handler float_operation(Op op) {
       return binary<T, [](T a, T b) {
         return static_cast<T>(std::atan2(static_cast<double>(a), static_cast<double>(b)));
       }>;
+    case Op::Ldexp:
+      return binary<T, [](T a, T b) {
+        return static_cast<T>(static_cast<double>(a) * std::exp2(static_cast<double>(b)));
+      }>;
     default:
       return nullptr;
   }

@@ -113,40 +113,48 @@ Expr binary(Op op, const Expr& a, const Expr& b) {
     case Op::Pow:
       if (Expr e = constant_power(a, b)) return e;
       return is_single ? cast(DType::F32, math::pow32(wide(a), wide(b))) : math::pow64(a, b);
+    case Op::Ldexp:
+      return math::ldexp32(a, b);
     default:
       return {};
   }
 }
 
 bool is_function(Op op) {
-  return (op >= Op::Exp && op <= Op::Digamma) || op == Op::Pow || op == Op::Atan2 || op == Op::Rem ||
-         op == Op::Mod || op == Op::FloorDiv;
+  return (op >= Op::Exp && op <= Op::Digamma) || op == Op::Pow || op == Op::Atan2 || op == Op::Ldexp ||
+         op == Op::Rem || op == Op::Mod || op == Op::FloorDiv;
 }
 
-Expr expanded(const Expr& e) {
-  if (!is_function(e.op())) return {};
+Expr in_integers(const Expr& e) {
+  return e.op() == Op::Ldexp ? math::ldexp32(e->args[0], e->args[1]) : Expr();
+}
+
+Expr expanded(const Expr& e, bool has_ldexp) {
+  if (!is_function(e.op()) || (has_ldexp && e.op() == Op::Ldexp)) return {};
   const DType t = e.type();
   if (!is_float(t)) return e.op() == Op::Pow ? math::integer_pow(e->args[0], e->args[1]) : Expr();
   if (bits(t) < 32) {
     std::vector<Expr> args;
     for (const Expr& a : e->args) args.push_back(cast(DType::F32, a));
-    return cast(t, expand_math(make(e.op(), std::move(args))));
+    return cast(t, expand_math(make(e.op(), std::move(args)), has_ldexp));
   }
   if (e->args.size() == 2) return binary(e.op(), e->args[0], e->args[1]);
   if (t == DType::F64) return unary(e.op(), e->args[0]);
-  if (Expr own = single(e.op(), e->args[0])) return own;
+  if (Expr own = single(e.op(), e->args[0])) return has_ldexp ? own : rewrite(own, in_integers);
   return cast(DType::F32, unary(e.op(), wide(e->args[0])));
 }
 
 class Expander {
  public:
+  explicit Expander(bool has_ldexp) : has_ldexp_(has_ldexp) {}
+
   Stmt operator()(const Stmt& s) {
     if (!s) return s;
     return std::visit([&](const auto& x) { return rebuilt(s, x); }, s->v);
   }
 
  private:
-  static Expr ex(const Expr& e) { return e ? expand_math(e) : e; }
+  Expr ex(const Expr& e) const { return e ? expand_math(e, has_ldexp_) : e; }
 
   Stmt rebuilt(const Stmt&, const Block& x) {
     Block b;
@@ -176,15 +184,19 @@ class Expander {
   Stmt rebuilt(const Stmt& s, const T&) {
     return s;
   }
+
+  bool has_ldexp_;
 };
 
 }  // namespace
 
-Expr expand_math(const Expr& e) { return rewrite(e, expanded); }
+Expr expand_math(const Expr& e, bool has_ldexp) {
+  return rewrite(e, [has_ldexp](const Expr& x) { return expanded(x, has_ldexp); });
+}
 
-Program expand_math(const Program& p) {
+Program expand_math(const Program& p, bool has_ldexp) {
   Program result = p;
-  result.body = Expander()(p.body);
+  result.body = Expander(has_ldexp)(p.body);
   return result;
 }
 

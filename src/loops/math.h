@@ -18,8 +18,9 @@
 
 namespace deepseek::loops {
 
-// The same program with every such function written out. What a target has as instructions stays: see above.
-Program expand_math(const Program& p);
-Expr expand_math(const Expr& e);
+// The same program with every such function written out. What a target has as instructions stays: see above, and Ldexp
+// where it has that.
+Program expand_math(const Program& p, bool has_ldexp = false);
+Expr expand_math(const Expr& e, bool has_ldexp = false);
 
 }  // namespace deepseek::loops

@@ -34,7 +34,6 @@ constexpr std::array kTanhBottom = {1.0, 4.641641019e-1, 2.449105515e-2, 2.54463
 // x = n ln 2 + r, |r| <= ln 2 / 2.
 struct Reduced {
   Expr n, integer, r;
-  Expr shifted;  // the bits of n + magic, whose last ones are n
 };
 Reduced reduce_exp(const Expr& x) {
   const bool wide = x.type() == DType::F64;
@@ -42,7 +41,7 @@ Reduced reduce_exp(const Expr& x) {
   const Expr t = fma(x, constant(x.type(), kLog2E), m), n = t - m;
   Expr r = fma(n, constant(x.type(), wide ? -kLn2 : -kLn2F32), x);
   r = fma(n, constant(x.type(), wide ? -kLn2Rest : -kLn2RestF32), r);
-  return {n, to_bits(t) - to_bits(m), r, to_bits(t)};
+  return {n, to_bits(t) - to_bits(m), r};
 }
 
 // exp(r) - 1.
@@ -150,13 +149,20 @@ Expr exp64(const Expr& x, const Expr& low, int k) {
   return select(x > 720, kInfinity, select(x < -760, 0.0, y));
 }
 
-// Beyond the bounds results are 0 or infinite already; NaN is within them. 2^n is multiplied in two halves: the first,
-// which cannot leave the range, into the exponent.
+// 2^n is multiplied in two halves, neither of which leaves the range; NaN stays, whatever they are.
+Expr ldexp32(const Expr& value, const Expr& n) {
+  const Expr m = constant(DType::F32, magic(DType::F32));
+  const bool was_shifted = n.op() == Op::Sub && same(n->args[1], m);  // as reduce_exp does
+  const Expr shifted = to_bits(was_shifted ? n->args[0] : n + m);
+  const Expr whole = shift_left(shifted, 23), half = shift_left(shift_right(shifted, 1), 23);
+  const Expr bias = to_bits(one(DType::F32));
+  return value * from_bits(half + bias) * from_bits(whole - half + bias);
+}
+
+// Beyond the bounds results are 0 or infinite already; NaN is within them.
 Expr exp32(const Expr& x) {
   const Reduced parts = reduce_exp(min(max(x, -105.0), 90.0));
-  const Expr n = shift_left(parts.shifted, 23), half = shift_left(shift_right(parts.shifted, 1), 23);
-  const Expr first = from_bits(to_bits(exp_minus_one(parts.r) + 1) + half);
-  return first * from_bits(to_bits(one(x.type())) + (n - half));
+  return make(Op::Ldexp, {exp_minus_one(parts.r) + 1, parts.n});
 }
 
 // 2^n (exp r - 1) + 2^n - 1, with half of 2^n, which does not overflow.

@@ -68,9 +68,12 @@ inline Expr small_to_float(const Expr& i) {
 // value * 2^n for |n| < 1100 (150 in F32), rounded once; n an integer of value's width.
 Expr scale(const Expr& value, const Expr& n);
 
+// Op::Ldexp in integers.
+Expr ldexp32(const Expr& value, const Expr& n);
+
 // exp(x + low) * 2^k, |low| small.
 Expr exp64(const Expr& x, const Expr& low = {}, int k = 0);
-Expr exp32(const Expr& x);
+Expr exp32(const Expr& x);  // with Op::Ldexp
 Expr expm1(const Expr& x);  // F32 or F64
 Expr log64(const Expr& x);
 Expr log32(const Expr& x);

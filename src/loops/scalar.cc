@@ -214,6 +214,8 @@ std::optional<double> transcendental(Op op, double a, double b) {
       return std::pow(a, b);
     case Op::Atan2:
       return std::atan2(a, b);
+    case Op::Ldexp:
+      return a * std::exp2(b);
     default:
       return std::nullopt;
   }

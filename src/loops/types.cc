@@ -9,12 +9,13 @@ namespace deepseek::loops {
 namespace {
 
 constexpr std::array<const char*, static_cast<std::size_t>(Op::Reduce) + 1> kNames = {
-    "const",  "var",     "symbol", "neg",   "abs",     "not",   "floor", "ceil",    "trunc",    "round",
-    "sqrt",   "exp",     "expm1",  "log",   "log1p",   "sin",   "cos",   "tan",     "asin",     "acos",
-    "atan",   "sinh",    "cosh",   "tanh",  "sigmoid", "asinh", "acosh", "atanh",   "erf",      "erfc",
-    "lgamma", "digamma", "isnan",  "isinf", "add",     "sub",   "mul",   "div",     "floordiv", "rem",
-    "mod",    "min",     "max",    "pow",   "atan2",   "and",   "or",    "xor",     "shl",      "shr",
-    "eq",     "ne",      "lt",     "le",    "select",  "fma",   "cast",  "bitcast", "load",     "reduce"};
+    "const", "var",    "symbol",   "neg",    "abs",     "not",   "floor",   "ceil",  "trunc",
+    "round", "sqrt",   "exp",      "expm1",  "log",     "log1p", "sin",     "cos",   "tan",
+    "asin",  "acos",   "atan",     "sinh",   "cosh",    "tanh",  "sigmoid", "asinh", "acosh",
+    "atanh", "erf",    "erfc",     "lgamma", "digamma", "isnan", "isinf",   "add",   "sub",
+    "mul",   "div",    "floordiv", "rem",    "mod",     "min",   "max",     "pow",   "atan2",
+    "ldexp", "and",    "or",       "xor",    "shl",     "shr",   "eq",      "ne",    "lt",
+    "le",    "select", "fma",      "cast",   "bitcast", "load",  "reduce"};
 
 bool computes(DType t) { return t == DType::Bool || ((is_integer(t) || is_float(t)) && bits(t) >= 8); }
 
@@ -24,6 +25,8 @@ const char* accepts(Op op, DType t) {
   switch (op) {
     case Op::Select:
       return nullptr;
+    case Op::Ldexp:
+      return t == DType::F32 ? nullptr : "float32";
     case Op::Not:
     case Op::And:
     case Op::Or:

@@ -21,7 +21,8 @@ using Real = long double;
 bool only_arithmetic(const Expr& e) {
   bool plain = true;
   visit(e, [&](const Expr& x) {
-    plain &= !(x.op() >= Op::Exp && x.op() <= Op::Digamma) && x.op() != Op::Pow && x.op() != Op::Atan2;
+    plain &= !(x.op() >= Op::Exp && x.op() <= Op::Digamma) && x.op() != Op::Pow && x.op() != Op::Atan2 &&
+             x.op() != Op::Ldexp;
   });
   return plain;
 }
@@ -311,6 +312,29 @@ TEST(LoopsMath, IntegerPowers) {
       wanted.push_back(semantics::pow(x, n));
     }
   EXPECT_EQ(run(Op::Pow, a, b), wanted);
+}
+
+TEST(LoopsMath, Ldexp) {
+  std::vector<float> a, b, wanted;
+  for (const float x : {0.5f, -0.75f, 1.0f, 1.9999999f, std::numeric_limits<float>::quiet_NaN()})
+    for (int n = -152; n <= 152; ++n) {
+      a.push_back(x);
+      b.push_back(static_cast<float>(n));
+      wanted.push_back(std::ldexp(x, n));
+    }
+  const std::vector<float> got = run(Op::Ldexp, a, b);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    EXPECT_TRUE(got[i] == wanted[i] || (std::isnan(got[i]) && std::isnan(wanted[i]))) << a[i] << " " << b[i];
+}
+
+// Whatever the bits of a NaN say.
+TEST(LoopsMath, NanStays) {
+  std::vector<float> a;
+  for (const std::uint32_t bits : {0x7fc00000U, 0x7fc00003U, 0x7fc12345U, 0x7f812345U, 0xffc00007U,
+                                   0xffc12377U, 0x7fffffffU, 0xffffffffU})
+    a.push_back(std::bit_cast<float>(bits));
+  for (Op op = Op::Exp; op <= Op::Digamma; op = static_cast<Op>(static_cast<int>(op) + 1))
+    for (const float y : run(op, a)) EXPECT_TRUE(std::isnan(y)) << name(op) << " " << y;
 }
 
 TEST(LoopsMath, ConstantPowersAndNarrowTypes) {

@@ -140,6 +140,7 @@ CpuIsa cpu_isa(std::string_view name) {
   isa.machine.vector_bits = row->arch == "x86_64" ? row->vector_bits : 0;
   isa.machine.masked_bits = row->masked_bits;
   isa.machine.nan_minmax = row->arch == "aarch64";
+  isa.machine.has_ldexp = row->vector_bits == 512;
   isa.machine.amx = row->has("amx-bf16");
   isa.machine.dot_bf16 = row->has("avx512bf16");
   isa.machine.dot_int8 = row->has("avx512vnni") || row->has("avxvnni");

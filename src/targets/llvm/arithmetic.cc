@@ -1,10 +1,13 @@
 // Arithmetic on scalars or vectors, with the loop language's defined results for division by zero, wide shifts
 // and NaN.
+#include <llvm/Analysis/VectorUtils.h>
 #include <llvm/IR/Constants.h>
 #include <llvm/IR/DerivedTypes.h>
 #include <llvm/IR/Intrinsics.h>
+#include <llvm/IR/IntrinsicsX86.h>
 
 #include <limits>
+#include <numeric>
 
 #include "targets/llvm/emitter.h"
 
@@ -112,6 +115,8 @@ llvm::Value* Emitter::float_binary(Op op, DType t, llvm::Value* x, llvm::Value* 
       return minmax(false, t, x, y);
     case Op::Max:
       return minmax(true, t, x, y);
+    case Op::Ldexp:
+      return ldexp(x, y);
     default:
       unsupported(std::string(loops::name(op)) + " of " + std::string(name(t)));
   }
@@ -235,6 +240,31 @@ llvm::Value* Emitter::minmax(bool is_max, DType t, llvm::Value* x, llvm::Value* 
   llvm::Value* better = is_max ? b_.CreateFCmpOGT(x, y) : b_.CreateFCmpOLT(x, y);
   llvm::Value* r = b_.CreateSelect(better, x, y);
   return known_not_nan(x) ? r : b_.CreateSelect(b_.CreateFCmpUNO(x, x), x, r);
+}
+
+// In registers of 16 lanes, in part or several.
+llvm::Value* Emitter::ldexp(llvm::Value* x, llvm::Value* n) {
+  constexpr int kLanes = 16, kRounding = 4;  // the current mode
+  const auto* v = llvm::dyn_cast<llvm::FixedVectorType>(x->getType());
+  if (!v) {
+    const auto splat = [&](llvm::Value* scalar) { return b_.CreateVectorSplat(kLanes, scalar); };
+    return b_.CreateExtractElement(ldexp(splat(x), splat(n)), static_cast<std::uint64_t>(0));
+  }
+  const int lanes = static_cast<int>(v->getNumElements());
+  if (lanes == kLanes)
+    return b_.CreateIntrinsic(llvm::Intrinsic::x86_avx512_mask_scalef_ps_512, {},
+                              {x, n, zero_of(x), b_.getInt16(0xffff), b_.getInt32(kRounding)});
+  const auto part = [&](llvm::Value* whole, int first, int count) {
+    std::vector<int> mask;
+    for (int i = 0; i < count; ++i) mask.push_back(first + i < lanes ? first + i : -1);
+    return b_.CreateShuffleVector(whole, mask);
+  };
+  std::vector<llvm::Value*> parts;
+  for (int i = 0; i < lanes; i += kLanes) parts.push_back(ldexp(part(x, i, kLanes), part(n, i, kLanes)));
+  llvm::Value* whole = llvm::concatenateVectors(b_, parts);
+  std::vector<int> mask(static_cast<std::size_t>(lanes));
+  std::iota(mask.begin(), mask.end(), 0);
+  return b_.CreateShuffleVector(whole, mask);
 }
 
 llvm::Value* Emitter::combine(Reducer r, DType t, llvm::Value* x, llvm::Value* y) {

@@ -113,6 +113,7 @@ class Emitter {
   llvm::Value* divide(loops::Op op, bool is_signed, llvm::Value* x, llvm::Value* y);
   llvm::Value* shift(loops::Op op, bool is_signed, llvm::Value* x, llvm::Value* y);
   llvm::Value* compare(loops::Op op, DType t, llvm::Value* x, llvm::Value* y);
+  llvm::Value* ldexp(llvm::Value* x, llvm::Value* n);
   llvm::Value* minmax(bool is_max, DType t, llvm::Value* x, llvm::Value* y);
   llvm::Value* combine(loops::Reducer r, DType t, llvm::Value* x, llvm::Value* y);
   llvm::Value* reduce_lanes(loops::Reducer r, DType t, llvm::Value* x);
@@ -164,6 +165,11 @@ class Emitter {
 
   // vector_loop.cc
   std::vector<Accumulator> find_accumulators(const loops::For& s);
+  std::vector<Accumulator> accumulators_of_pieces(const loops::For& s);
+  // Emits a loop whose sums stay in so many registers each until it is over.
+  void accumulating(std::vector<Accumulator> accumulators, int registers,
+                    const std::function<void()>& emit_loop);
+  void emit_steps(const loops::For& s, llvm::Value* n, int sets);
   void finish(Accumulator& a);
   bool accumulate_in_register(const loops::Stmt& s, llvm::Value* mask);
   bool needs_scalar_tail(const loops::Stmt& body) const;

@@ -17,6 +17,7 @@ struct Machine {
   // Multiplies of neighbours, pairs of bf16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
   bool dot_bf16 = false, dot_int8 = false;
   bool nan_minmax = false;  // minimum and maximum that give NaN for NaN are one instruction each
+  bool has_ldexp = false;   // loops::Op::Ldexp is one instruction (x86's vscalefps)
   bool amx = false;         // matrix registers of x86
   bool gpu = false;         // Block and Thread loops are hardware indices, Shared is on-chip memory
 };

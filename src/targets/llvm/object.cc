@@ -145,7 +145,7 @@ std::unique_ptr<llvm::Module> build(llvm::LLVMContext& context, const loops::Pro
   module->setTargetTriple(machine.triple);
 #endif
   module->setDataLayout(target.createDataLayout());
-  emit_program(*module, machine, loops::expand_math(p));
+  emit_program(*module, machine, loops::expand_math(p, machine.has_ldexp));
   std::string problem;
   llvm::raw_string_ostream out(problem);
   if (dumping()) {
