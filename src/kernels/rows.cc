@@ -1,7 +1,8 @@
 // Rows: reductions over the trailing axes with what is elementwise around them (softmax, layer norm) as one
 // kernel. A row is computed by one thread in stages, a vector loop over the row for each reduction and one
 // for the results; what several stages need and is costly, or is a result anyway, is kept from the first
-// stage on. Where rows come from memory, stages ask for lines of the next row while they compute.
+// stage on. Rows that come from memory are computed in turn: stages ask for lines of the next row, and one loop stores a
+// row's results and begins with the next, so that memory is read and written all the time.
 #include "kernels/rows.h"
 
 #include <algorithm>
@@ -17,8 +18,9 @@ using namespace loops;
 
 namespace {
 
-constexpr std::int64_t kChunk =
-    256;  // elements of a row that are computed between asking for lines of the next
+// Elements of a row that are computed between asking for lines of the next.
+constexpr std::int64_t kChunk = 256;
+constexpr std::int64_t kRowsInTurn = 16, kTasksPerThread = 8;
 
 Reducer reducer_of(const Node& n) {
   const std::string& op = n.op->name;
@@ -45,7 +47,13 @@ class RowStages {
       if (is_reduction(*n)) reductions_.push_back(n);
     for (std::size_t s = 0; s < reductions_.size(); ++s) reduce(s);
     results();
-    return std::move(stmts_);
+    std::vector<Stmt> stmts = std::move(allocs_);
+    if (x_.in_turn) {
+      rows_in_turn(stmts);
+    } else {
+      for (Stage& s : stages_) append(s.before, s.loops, s.after, stmts);
+    }
+    return stmts;
   }
 
  private:
@@ -56,14 +64,23 @@ class RowStages {
     std::optional<Var> name = {};   // the value's, for the items after it
   };
 
+  struct Stage {
+    std::vector<Stmt> before;
+    Stmt loops;               // null: none
+    std::optional<Axis> row;  // where it is a single loop, and its body
+    Stmt body;
+    std::vector<Stmt> after;
+  };
+  static void append(const std::vector<Stmt>& before, const Stmt& loops, const std::vector<Stmt>& after,
+                     std::vector<Stmt>& to) {
+    to.insert(to.end(), before.begin(), before.end());
+    if (loops) to.push_back(loops);
+    to.insert(to.end(), after.begin(), after.end());
+  }
+
   bool is_full(const Node& n) const { return !is_reduction(n) && n.outputs[0].shape == g_.domain; }
   bool is_output(const Node& n) const {
     return std::any_of(g_.outputs.begin(), g_.outputs.end(), [&](const Value& v) { return v.node == &n; });
-  }
-
-  bool has_results() const {  // a stage after the last reduction
-    return std::any_of(g_.outputs.begin(), g_.outputs.end(),
-                       [&](const Value& v) { return is_full(*v.node); });
   }
 
   std::vector<Expr> full_coords(std::span<const Axis> row) const {
@@ -102,7 +119,7 @@ class RowStages {
   RowPlace local(Value v) {
     const Buffer buffer = make_buffer("row" + std::to_string(kept_.size()), v.dtype(), Space::Shared,
                                       expr_of(numel(row_shape_)));
-    stmts_.push_back(stmt(Alloc{buffer}));
+    allocs_.push_back(stmt(Alloc{buffer}));
     return {buffer, [shape = row_shape_](std::span<const Expr> c) {
               return flat_index(shape, c.last(shape.size()));
             }};
@@ -127,8 +144,8 @@ class RowStages {
     }
   }
 
-  // The loops of one stage.
-  Stmt nest(std::vector<Axis> row, std::vector<Item> items, std::optional<Reducer> reducer) {
+  // The loops of a stage.
+  void nest(std::vector<Axis> row, std::vector<Item> items, std::optional<Reducer> reducer, Stage& stage) {
     std::vector<std::vector<Expr>> conditions;
     for (const Item& i : items) {
       conditions.emplace_back();
@@ -152,47 +169,111 @@ class RowStages {
                              : stmt(Accumulate{*reducer, i.buffer, 0, value, {}}));
     }
     Stmt s = block(std::move(body));
-    if (x_.ahead && row.size() == 1) return in_chunks(row[0], s);
+    if (row.size() == 1) {
+      stage.row = row[0];
+      stage.body = s;
+    }
     for (std::size_t i = row.size(); i-- > 0;)
       s = loop(row[i], i + 1 == row.size() ? LoopKind::Vector : LoopKind::Serial, std::move(s));
-    return split_on_predicates(s);
+    stage.loops = split_on_predicates(s);
   }
 
-  // The loop over a row in pieces, between which lines of the next row are asked for: what this stage writes and, of what
-  // the first one reads, the stage's share, so that memory is as busy in each.
-  Stmt in_chunks(const Axis& row, const Stmt& body) {
-    const Var row_index = *x_.ahead;
-    const std::int64_t stages = std::ssize(reductions_) + has_results();
-    const bool is_first = stage_ == 0;
+  struct Line {  // of memory, at element k of a row
+    Buffer buffer;
+    Expr index;
+    Var k;
+  };
+  static std::vector<Line> lines_read(const Stage& s) {
+    std::vector<Line> read;
+    visit_stmts(s.body, [&](const Stmt& one) {
+      visit_exprs(one, [&](const Expr& e) {
+        visit(e, [&](const Expr& x) {
+          if (x.op() == Op::Load) read.push_back({x->buffer, x->args[0], s.row->var});
+        });
+      });
+    });
+    return read;
+  }
+
+  // The loop over a row in pieces, between which lines of the next row are asked for: of those written here, and the
+  // `share` of `shares` of those that are `read`, so that memory is as busy in each stage.
+  Stmt in_chunks(const Axis& row, const Stmt& body, std::span<const Line> read, std::int64_t share,
+                 std::int64_t shares) const {
+    const Var& row_index = x_.in_turn->row;
     const Axis chunk = make_axis("chunk", floordiv(row.extent, kChunk)), in_chunk = make_axis("k", kChunk);
     const Expr first = var(chunk.var) * kChunk;
-    std::vector<Stmt> asked;
-    const auto ask = [&](const Line& x, std::int64_t share, std::int64_t shares) {
+    std::vector<Stmt> stmts;
+    const auto ask = [&](const Line& x, std::int64_t part, std::int64_t parts) {
       if (x.buffer->space != Space::Global || !uses(x.index, row_index) || !uses(x.index, x.k)) return;
       const std::int64_t elements = kLineBytes * 8 / bits(x.buffer->dtype);
       const std::int64_t lines = std::max<std::int64_t>(1, kChunk / elements);
-      const std::int64_t begin = lines * share / shares, end = lines * (share + 1) / shares;
+      const std::int64_t begin = lines * part / parts, end = lines * (part + 1) / parts;
       if (begin == end) return;
       const Axis line = make_axis("line", end - begin);
       const Var from[] = {row_index, x.k};
       const Expr to[] = {var(row_index) + 1, first + (var(line.var) + begin) * elements};
-      asked.push_back(
+      stmts.push_back(
           loop(line, LoopKind::Unrolled, stmt(Prefetch{x.buffer, substitute(x.index, from, to)})));
     };
     visit_stmts(body, [&](const Stmt& s) {
-      visit_exprs(s, [&](const Expr& e) {
-        visit(e, [&](const Expr& x) {
-          if (is_first && x.op() == Op::Load) read_.push_back({x->buffer, x->args[0], row.var});
-        });
-      });
       if (const auto* store = as<Store>(s)) ask({store->buffer, store->index, row.var}, 0, 1);
     });
-    if (stages > 1)
-      for (const Line& x : read_) ask(x, stage_, stages);
-    ++stage_;
-    asked.push_back(split_on_predicates(
+    for (const Line& x : read) ask(x, share, shares);
+    stmts.push_back(split_on_predicates(
         loop(in_chunk, LoopKind::Vector, substitute(body, row.var, first + var(in_chunk.var)))));
-    return loop(chunk, LoopKind::Serial, block(std::move(asked)));
+    return loop(chunk, LoopKind::Serial, block(std::move(stmts)));
+  }
+
+  // The rows one after another: the last stage of a row, which stores results, and the first one of the next are one loop.
+  void rows_in_turn(std::vector<Stmt>& stmts) {
+    const auto& [row, first, count] = *x_.in_turn;
+    const bool in_rows =
+        std::all_of(stages_.begin(), stages_.end(), [](const Stage& s) { return !s.loops || s.row; });
+    const bool overlaps = in_rows && stages_.size() > 1 && stages_.back().loops;
+    Stage last = std::move(stages_.back());
+    if (overlaps || !last.loops)
+      stages_.pop_back();
+    else
+      stages_.back() = std::move(last), last = {};
+    const std::vector<Line> read = in_rows ? lines_read(stages_.front()) : std::vector<Line>{};
+    const std::int64_t shares = std::ssize(stages_);
+    const auto loops_of = [&](const Stage& s, std::int64_t share) {
+      return in_rows ? in_chunks(*s.row, s.body, read, share, shares) : s.loops;
+    };
+
+    std::vector<Stmt> before_last, keep;  // the totals of the row before
+    Stmt body = last.body;
+    for (const Var& total : totals_) {
+      if (!overlaps) break;
+      const Buffer kept = make_buffer("kept_" + total->name, total->dtype, Space::Register, 1);
+      const Var old = make_var(total->name, total->dtype);
+      stmts.push_back(stmt(Alloc{kept}));
+      keep.push_back(stmt(Store{kept, 0, var(total), {}}));
+      before_last.push_back(stmt(Let{old, load(kept, 0)}));
+      body = substitute(body, total, var(old));
+    }
+    const auto with_last = [&](Stmt loops) {
+      std::vector<Stmt> all = before_last;
+      all.push_back(std::move(loops));
+      return block(std::move(all));
+    };
+    if (overlaps) body = substitute(body, row, var(row) - 1);
+
+    const Axis r = make_axis("r", count);
+    std::vector<Stmt> one = {stmt(Let{row, first + var(r.var)})};
+    for (std::size_t k = 0; k < stages_.size(); ++k) {
+      const Stage& s = stages_[k];
+      Stmt loops = loops_of(s, static_cast<std::int64_t>(k));
+      if (overlaps && k == 0) {
+        const Stmt both = block({substitute(body, last.row->var, var(s.row->var)), s.body});
+        loops = stmt(If{Expr(0) < var(r.var), with_last(in_chunks(*s.row, both, read, 0, shares)), loops});
+      }
+      append(s.before, loops, s.after, one);
+    }
+    append(last.before, nullptr, keep, one);
+    stmts.push_back(loop(r, LoopKind::Serial, block(std::move(one))));
+    if (overlaps)
+      stmts.push_back(substitute(with_last(in_chunks(*last.row, body, {}, 0, 1)), row, first + count));
   }
 
   void reduce(std::size_t stage) {
@@ -205,9 +286,10 @@ class RowStages {
     const Expr value = cast(acc_type, x_.scope->at(n.in(0), full_coords(row)));
     items.push_back({acc, {}, value, x_.scope->take_checks()});
     const Reducer r = reducer_of(n);
-    stmts_.push_back(stmt(Alloc{acc}));
-    stmts_.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
-    stmts_.push_back(nest(row, std::move(items), r));
+    allocs_.push_back(stmt(Alloc{acc}));
+    Stage& now = stages_.emplace_back();
+    now.before.push_back(stmt(Store{acc, 0, identity(r, acc_type), {}}));
+    nest(row, std::move(items), r, now);
     for (const auto& [v, place] : std::exchange(stored_, {}))
       x_.scope->bind(v, [place = place](std::span<const Expr> c, const Expr&) {
         return load(place.buffer, place.index(c));
@@ -215,7 +297,8 @@ class RowStages {
     const Var result = make_var("s" + std::to_string(stage), n.outputs[0].dtype);
     Expr total = load(acc, 0);
     if (n.op->name == "mean") total = total / cast(acc_type, expr_of(numel(row_shape_)));
-    stmts_.push_back(stmt(Let{result, cast(n.outputs[0].dtype, total)}));
+    now.after.push_back(stmt(Let{result, cast(n.outputs[0].dtype, total)}));
+    totals_.push_back(result);
     x_.scope->bind(n.out(), [result](std::span<const Expr>, const Expr&) { return var(result); });
   }
 
@@ -223,6 +306,7 @@ class RowStages {
     const std::vector<Axis> row = make_axes("k", extents_of(row_shape_));
     const std::vector<Expr> coords = full_coords(row);
     std::vector<Item> items;
+    Stage& last = stages_.emplace_back();
     for (const Value& v : g_.outputs) {
       if (kept_.contains(v.node)) continue;
       const RowPlace place = x_.place(v, false);
@@ -231,11 +315,11 @@ class RowStages {
         items.push_back({place.buffer, place.index(coords), value, x_.scope->take_checks()});
       } else {
         const Expr value = x_.scope->at(v, row_coords());
-        for (Stmt& c : x_.scope->take_checks()) stmts_.push_back(std::move(c));
-        stmts_.push_back(stmt(Store{place.buffer, place.index(row_coords()), value, {}}));
+        for (Stmt& c : x_.scope->take_checks()) last.before.push_back(std::move(c));
+        last.before.push_back(stmt(Store{place.buffer, place.index(row_coords()), value, {}}));
       }
     }
-    if (!items.empty()) stmts_.push_back(nest(row, std::move(items), std::nullopt));
+    if (!items.empty()) nest(row, std::move(items), std::nullopt, last);
   }
 
   const Group& g_;
@@ -244,18 +328,13 @@ class RowStages {
   std::vector<const Node*> reductions_;
   std::set<const Node*> kept_;
   std::vector<std::pair<Value, RowPlace>> stored_;  // by this stage: later ones read them there
-  struct Line {                                     // of memory, at element k of a row
-    Buffer buffer;
-    Expr index;
-    Var k;
-  };
-  std::vector<Line> read_;  // by the first stage
-  std::int64_t stage_ = 0;  // of those with a loop over the row
-  std::vector<Stmt> stmts_;
+  std::vector<Stmt> allocs_;
+  std::vector<Stage> stages_;
+  std::vector<Var> totals_;  // of the reductions
 };
 
-// Whether rows come from memory: then lines of the next are asked for.
-bool reads_ahead(const Group& g, const TargetInfo& target) {
+// Whether rows come from memory.
+bool read_from_memory(const Group& g, const TargetInfo& target) {
   const Dim elements = numel(g.domain);
   return !target.gpu_mapped && g.domain.size() > g.reduced.size() && elements.is_static() &&
          elements.value() * 4 > 2 * target.l2_bytes && numel(row_shape_of(g)).value() % kChunk == 0;
@@ -276,13 +355,21 @@ std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& con
   Assembly a(group);
   Shape leading = group.domain;
   leading.resize(leading.size() - group.reduced.size());
-  const std::vector<Axis> axes = make_axes("i", extents_of(leading));
+  std::vector<Axis> axes = make_axes("i", extents_of(leading));
   RowContext rows{&a.scope(), coords_of(axes), [&a](Value v, bool read_back) {
                     return RowPlace{
                         read_back ? a.output_read_back(v) : a.output(v),
                         [shape = v.shape()](std::span<const Expr> c) { return flat_index(shape, c); }};
                   }};
-  if (reads_ahead(group, context.target)) rows.ahead = axes.back().var;
+  if (read_from_memory(group, context.target)) {
+    const std::int64_t count = leading.back().value();
+    const std::int64_t share = numel(leading).value() / (kTasksPerThread * context.threads);
+    const std::int64_t each = std::clamp<std::int64_t>(share, 1, std::min(count, kRowsInTurn));
+    const Var row = axes.back().var;
+    axes.back() = make_axis("rows", ceil_of(count, each));
+    const Expr first = var(axes.back().var) * each;
+    rows.in_turn = {row, first, count % each == 0 ? Expr(each) : loops::min(Expr(each), count - first)};
+  }
   a.phase(parallel_over(axes, block(row_stages(group, std::move(rows)))));
   Lowered result;
   result.calls.push_back(a.finish(group.name()));

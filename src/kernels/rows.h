@@ -23,10 +23,15 @@ struct RowContext {
   std::vector<Expr> row;  // the coordinates along the axes that are not reduced
   // Asked once for each result; `read_back`: stages read what others have written there.
   std::function<RowPlace(Value result, bool read_back)> place;
-  std::optional<loops::Var> ahead = {};  // where set: the last of `row`; lines of the next row are asked for
+  struct Turn {
+    loops::Var row;
+    Expr first, count;
+  };
+  std::optional<Turn> in_turn =
+      {};  // where set: so many rows, one after another; `row` has its variable last
 };
 
-// Of a group of kind Rows: the statements that compute one row's results.
+// Of a group of kind Rows: the statements that compute one row's results, or those of rows in turn.
 std::vector<loops::Stmt> row_stages(const Group& group, RowContext context);
 // The axes that are reduced.
 Shape row_shape_of(const Group& group);

@@ -23,6 +23,24 @@ TEST_P(Rows, FromMemoryAreTheDefinition) {
   testing::expect_like_reference(testing::compile_for(g, *target), g, inputs);
 }
 
+// What stages keep is a result as well, beside one number per row; rows of one more task than there are whole ones.
+TEST_P(Rows, FromMemoryWithFurtherResultsAreTheDefinition) {
+  const auto target = GetParam().make();
+  constexpr std::int64_t kColumns = 256;
+  const std::int64_t rows = 2 * target->info().l2_bytes / 4 / kColumns + 17;
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {rows, kColumns});
+  const Attrs along = {{"axes", std::vector<std::int64_t>{1}}, {"keepdims", true}};
+  const Value top = g.op("max", {x}, along), e = g.op("exp", {g.op("sub", {x, top})}),
+              sum = g.op("sum", {e}, along);
+  g.output("top", top);
+  g.output("e", e);
+  g.output("sum", sum);
+  g.output("share", g.op("div", {e, sum}));
+  const NamedTensors inputs = {{"x", testing::random_tensor({rows, kColumns}, 4)}};
+  testing::expect_like_reference(testing::compile_for(g, *target), g, inputs);
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Rows, ::testing::ValuesIn(testing::every_target()), testing::target_name);
 
 }  // namespace

@@ -9,6 +9,9 @@
 
 namespace deepseek::codegen {
 
+// Sums are kept in this many registers, so that one addition need not wait for the last.
+constexpr int kAccumulators = 4;
+
 struct Accumulator {
   const loops::StmtNode* key;
   const loops::Accumulate* source;

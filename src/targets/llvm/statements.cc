@@ -219,7 +219,7 @@ void Emitter::emit_for(const loops::For& s) {
       return;
     }
     case LoopKind::Serial:
-      return emit_serial(s);
+      return accumulating(accumulators_of_pieces(s), kAccumulators, [&] { emit_serial(s); });
   }
 }
 

@@ -15,8 +15,8 @@ using Shape = Val::Shape;
 
 namespace {
 
-// Sums are kept in this many registers, so that one addition need not wait for the last.
-constexpr int kAccumulators = 4;
+// A register takes so many numbers at most over several Vector loops: a sum of more is nearer to the exact one in parts.
+constexpr std::int64_t kLongestChain = 256;
 
 bool contains_loop(const Stmt& body) {
   bool found = false;
@@ -146,23 +146,36 @@ bool Emitter::needs_scalar_tail(const Stmt& body) const {
   return narrow;
 }
 
-void Emitter::emit_vector(const loops::For& s) {
-  llvm::Value* n = emit_scalar(s.extent);
-  const auto* constant = llvm::dyn_cast<ConstantInt>(n);
-  const std::int64_t extent = constant ? constant->getSExtValue() : -1;
-  if (extent == 0) return;
-  const std::int64_t lanes = machine_.lanes;
-  std::vector<Accumulator> accumulators = find_accumulators(s);
-  const bool short_loop = extent >= 0 && extent < kAccumulators * lanes;
-  const int sets = accumulators.empty() || short_loop || contains_loop(s.body) ? 1 : kAccumulators;
+// Those of the Vector loops that a Serial one consists of, which are pieces of one loop.
+std::vector<Accumulator> Emitter::accumulators_of_pieces(const loops::For& s) {
+  const auto pieces = s.extent.int_value();
+  const auto* body = as<loops::Block>(s.body);
+  if (in_vector_ || machine_.lanes == 1 || !pieces || *pieces < 2 || !body) return {};
+  const std::int64_t step = machine_.lanes * kAccumulators;
+  std::unordered_set<const loops::StmtNode*> in_pieces;
+  for (const Stmt& child : body->stmts) {
+    const auto* vector = as<loops::For>(child);
+    if (!vector || vector->kind != loops::LoopKind::Vector) continue;
+    const auto extent = vector->extent.int_value();
+    if (!extent || *extent % step != 0 || *pieces * *extent > kLongestChain * step) continue;
+    for (const Accumulator& a : find_accumulators(*vector))
+      if (!a.conditional) in_pieces.insert(a.key);
+  }
+  if (in_pieces.empty()) return {};
+  std::vector<Accumulator> found = find_accumulators(s);
+  std::erase_if(found, [&](const Accumulator& a) { return !in_pieces.contains(a.key); });
+  for (Accumulator& a : found) a.conditional = false;
+  return found;
+}
 
-  const auto outer_accumulators = accumulators_;
-  in_vector_ = true;
-  lanes_ = static_cast<int>(lanes);
+void Emitter::accumulating(std::vector<Accumulator> accumulators, int registers,
+                           const std::function<void()>& emit_loop) {
+  const auto outer = accumulators_;
   for (Accumulator& a : accumulators) {
     const DType t = a.source->buffer->dtype;
-    llvm::Value* start = vec({identity(a.source->reducer, t)});
-    for (int i = 0; i < sets; ++i) {
+    llvm::Value* start =
+        b_.CreateVectorSplat(static_cast<unsigned>(machine_.lanes), identity(a.source->reducer, t));
+    for (int i = 0; i < registers; ++i) {
       a.registers.push_back(local(start->getType(), "sum"));
       b_.CreateStore(start, a.registers.back());
     }
@@ -172,6 +185,28 @@ void Emitter::emit_vector(const loops::For& s) {
     }
     accumulators_[a.key] = &a;
   }
+  emit_loop();
+  accumulators_ = outer;
+  memo_.clear();
+  for (Accumulator& a : accumulators) finish(a);
+}
+
+void Emitter::emit_vector(const loops::For& s) {
+  llvm::Value* n = emit_scalar(s.extent);
+  const auto* constant = llvm::dyn_cast<ConstantInt>(n);
+  const std::int64_t extent = constant ? constant->getSExtValue() : -1;
+  if (extent == 0) return;
+  std::vector<Accumulator> accumulators = find_accumulators(s);
+  const bool short_loop = extent >= 0 && extent < kAccumulators * machine_.lanes;
+  const int sets = accumulators.empty() || short_loop || contains_loop(s.body) ? 1 : kAccumulators;
+  std::erase_if(accumulators, [&](const Accumulator& a) { return accumulators_.contains(a.key); });
+  accumulating(std::move(accumulators), sets, [&] { emit_steps(s, n, sets); });
+}
+
+void Emitter::emit_steps(const loops::For& s, llvm::Value* n, int sets) {
+  const std::int64_t lanes = machine_.lanes;
+  in_vector_ = true;
+  lanes_ = static_cast<int>(lanes);
   const auto step = [&](llvm::Value* base) {
     vars_[s.var.get()] = {base, Shape::Linear, 1, Congruence::of(lanes, 0)};
     emit(s.body);
@@ -212,9 +247,6 @@ void Emitter::emit_vector(const loops::For& s) {
   }
   lanes_ = 1;
   in_vector_ = false;
-  accumulators_ = outer_accumulators;
-  memo_.clear();
-  for (Accumulator& a : accumulators) finish(a);
 }
 
 }  // namespace deepseek::codegen
