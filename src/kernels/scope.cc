@@ -133,6 +133,15 @@ std::vector<Expr> broadcast_coords(const Shape& operand, const Shape& result, st
   return own;
 }
 
+// Integers are not divided by 0 in silence, as little as in PyTorch, ONNX Runtime and TensorFlow.
+bool divides_integers(const Node& n) {
+  const std::string& name = n.op->name;
+  return !is_float(n.outputs[0].dtype) &&
+         (name == "div" || name == "floor_div" || name == "mod" || name == "rem");
+}
+
+constexpr std::string_view kDivisors = "integers other than 0 to divide by";
+
 }  // namespace
 
 Expr Scope::at(Value v, std::span<const Expr> coords, const Expr& predicate) {
@@ -165,6 +174,8 @@ Expr Scope::compute(Value v, std::span<const Expr> coords, const Expr& predicate
       const Expr x = at(in, broadcast_coords(in.shape(), v.shape(), coords), predicate);
       args.push_back(cast(compute_type(in.dtype()), x));
     }
+    if (divides_integers(n))
+      InlineElements(*this, n, predicate).require(args[1] != zero(args[1].type()), kDivisors);
     return cast(v.dtype(), p->fn(n, args));
   }
   const Indexed* indexed = n.op->indexed();

@@ -43,19 +43,22 @@ void add_arithmetic(OpTable& t) {
          [](GraphBuilder& g, const Node&, int i, Value dy) { return i == 0 ? dy : g.neg(dy); });
   binary(t, "mul", "a * b.", Accepts::Number, plain(LoopOp::Mul),
          [](GraphBuilder& g, const Node& n, int i, Value dy) { return g.mul(dy, n.in(1 - i)); });
-  binary(t, "div", "a / b; integers truncate towards zero and give 0 for b = 0.", Accepts::Number,
+  binary(t, "div", "a / b; integers truncate towards zero, dividing them by 0 is an error.", Accepts::Number,
          plain(LoopOp::Div), [](GraphBuilder& g, const Node& n, int i, Value dy) {
            return i == 0 ? g.div(dy, n.in(1)) : g.neg(g.div(g.mul(dy, n.out()), n.in(1)));
          });
-  binary(t, "floor_div", "floor(a / b), Python's //.", Accepts::Number, [](const Expr& a, const Expr& b) {
-    return is_float(a.type()) ? loops::make(LoopOp::Floor, {a / b}) : loops::floordiv(a, b);
-  });
-  binary(t, "mod", "a - b*floor(a/b): the remainder with the sign of b, Python's %.", Accepts::Number,
-         plain(LoopOp::Mod), [](GraphBuilder& g, const Node& n, int i, Value dy) {
+  binary(t, "floor_div", "floor(a / b), Python's //; dividing integers by 0 is an error.", Accepts::Number,
+         [](const Expr& a, const Expr& b) {
+           return is_float(a.type()) ? loops::make(LoopOp::Floor, {a / b}) : loops::floordiv(a, b);
+         });
+  binary(t, "mod",
+         "a - b*floor(a/b): the remainder with the sign of b, Python's %; an error for integers and b = 0.",
+         Accepts::Number, plain(LoopOp::Mod), [](GraphBuilder& g, const Node& n, int i, Value dy) {
            return i == 0 ? dy : g.neg(g.mul(dy, g.unary("floor", g.div(n.in(0), n.in(1)))));
          });
-  binary(t, "rem", "a - b*trunc(a/b): the remainder with the sign of a, C's fmod.", Accepts::Number,
-         plain(LoopOp::Rem), [](GraphBuilder& g, const Node& n, int i, Value dy) {
+  binary(t, "rem",
+         "a - b*trunc(a/b): the remainder with the sign of a, C's fmod; an error for integers and b = 0.",
+         Accepts::Number, plain(LoopOp::Rem), [](GraphBuilder& g, const Node& n, int i, Value dy) {
            return i == 0 ? dy : g.neg(g.mul(dy, g.unary("trunc", g.div(n.in(0), n.in(1)))));
          });
   binary(

@@ -244,7 +244,11 @@ class Tuning {
                                    [](const auto& e) { return e.has_value(); });
       if (!all || since(begin) > effort_.seconds) continue;
       std::vector<Contender> contenders;
-      for (auto& e : q.executables) contenders.emplace_back(*std::exchange(e, std::nullopt));
+      try {
+        for (auto& e : q.executables) contenders.emplace_back(*std::exchange(e, std::nullopt));
+      } catch (const Error&) {
+        continue;  // the data fail a check (integers are divided by 0): prices decide
+      }
       for (int round = 0; round < effort_.rounds && (round == 0 || since(begin) < effort_.seconds); ++round)
         for (std::size_t w = 0; w < contenders.size(); ++w) {
           const double s = contenders[w].seconds(flush);
