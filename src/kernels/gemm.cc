@@ -60,7 +60,8 @@ class GemmLowering {
         windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
         chunk_(deep_chunk()),
-        b_(block_for(m_, run_, n_, chunk_, batch_, tile, context.target, context.threads)) {}
+        b_(block_for(m_, run_, n_, chunk_, batch_, tile, context.target, context.threads,
+                     !context.fixed.contains(group.anchor->in(1).node))) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -172,13 +173,14 @@ class GemmLowering {
   }
   bool in_chunks() const { return !(chunk_ == k_); }
 
-  // Whether rows of a tile push each other out of the first cache. A few more than it has ways do not: it evicts at random
-  // enough.
+  // Whether rows of a tile push each other out of the first cache. A few more than it has ways seldom do, as it evicts at
+  // random enough: that matters to those read very often.
   bool aliases(std::int64_t stride, const Dim& run) const {
-    constexpr std::int64_t kMoreThanWays = 2;
+    constexpr std::int64_t kMoreThanWays = 2, kVeryOften = 48;
+    const bool often = n_.is_static() && n_.value() >= kVeryOften * tile_.n;
     const std::int64_t rows = run.is_static() ? std::min(tile_.m, run.value()) : tile_.m;
     return !masks_rows() && stride % kAliasingStride == 0 &&
-           rows > target_.l1_bytes / kWayBytes + kMoreThanWays;
+           rows > target_.l1_bytes / kWayBytes + (often ? 0 : kMoreThanWays);
   }
 
   std::optional<Windows> find_windows() const {
@@ -317,12 +319,22 @@ class GemmLowering {
     if (!lines_of_row.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(lines_of_row))));
   }
 
-  Stmt prefetch_next(const Operand& right, const Expr& step, std::int64_t rows,
-                     const Expr& tile_index) const {
+  // Steps of the depth, and where sums wait meanwhile that had others before or will have others after.
+  struct Span {
+    Expr first, count;
+    Expr next;  // where the right operand of the next span that is multiplied begins, behind its panel's
+    Buffer sums = {};
+    bool is_last = true;
+  };
+  Span whole_depth() const { return {0, expr_of(padded_), expr_of(padded_) * b_.nr}; }
+
+  // `step` of so many rows each.
+  Stmt prefetch_next(const Operand& right, const Expr& step, std::int64_t rows, const Expr& tile_index,
+                     const Span& span) const {
     // A step of a matrix unit reads so much that few tiles would not ask for all of it, a line each.
     const std::int64_t tiles = b_.tiles_per_block.int_value().value_or(matrix_unit() ? 1 : 0);
-    return prefetch_panel(right.buffer, right.base + expr_of(padded_) * b_.nr,
-                          floordiv(expr_of(padded_), rows), b_.nr * rows, step, tile_index, tiles);
+    return prefetch_panel(right.buffer, right.base + span.next, floordiv(span.count, rows), b_.nr * rows,
+                          step, tile_index, tiles);
   }
 
   struct Tiles {
@@ -348,7 +360,7 @@ class GemmLowering {
     const Stmt read = stmt(TileLoad{p.y, p.right.buffer, p.right.base + k * b_.nr + var(place.var),
                                     p.right.stride, in_word, 1, b_.nr});
     return loop(word, LoopKind::Serial,
-                block({prefetch_next(p.right, floordiv(k, in_word), in_word, p.tile_index),
+                block({prefetch_next(p.right, floordiv(k, in_word), in_word, p.tile_index, whole_depth()),
                        loop(place, LoopKind::Unrolled, block({read, step(k + var(place.var))}))}));
   }
   // The panel as floats, in `to`.
@@ -411,13 +423,6 @@ class GemmLowering {
                 stmt(Prefetch{left.buffer, left.next + row * left.stride + column - turn * at_once}));
   }
 
-  // Steps of the depth, and where sums wait meanwhile that had others before or will have others after.
-  struct Span {
-    Expr first, count;
-    Buffer sums = {};
-    bool is_last = true;
-  };
-
   // c += left * right, over the steps of `span`: several at a time, which ask for what will be wanted once.
   Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
                 const Expr& tile_index, const Epilogue& e, bool rows_first, const Span& span) {
@@ -447,7 +452,8 @@ class GemmLowering {
       const std::int64_t rows_of_asks = (matrix_unit() ? tile_.k : group) * at_once;
       const Expr turn = floordiv(first, rows_of_asks);
       if (right.buffer->space == Space::Global)
-        asks.push_back(prefetch_next(right, turn, rows_of_asks, tile_index));
+        asks.push_back(
+            prefetch_next(right, turn - floordiv(span.first, rows_of_asks), rows_of_asks, tile_index, span));
       if (span.is_last) prefetch_lines(e, turn, at_once, rows_first, before, asks);
       if (left.next.get() != nullptr)
         asks.push_back(prefetch_left(left, first_column, var(steps.back().var), at_once));
@@ -683,7 +689,7 @@ class GemmLowering {
                         block({panel_let, loop(t, kind, block({row_let, std::move(one)}))}));
     };
     if (!in_chunks()) {
-      task.push_back(over_tiles({0, expr_of(padded_)}));
+      task.push_back(over_tiles(whole_depth()));
     } else {
       const std::int64_t depth = k_.value(), each = chunk_.value(), before = ceil_of(depth, each) - 1;
       const Expr size = b_.panels_per_group * b_.tiles_per_block * (b_.mr * b_.nr);
@@ -691,8 +697,16 @@ class GemmLowering {
       const Axis at = make_axis("i", size), chunk = make_axis("chunk", before);
       task.push_back(stmt(Alloc{sums}));
       task.push_back(loop(at, LoopKind::Vector, stmt(Store{sums, var(at.var), zero(tile_.accumulator), {}})));
-      task.push_back(loop(chunk, LoopKind::Serial, over_tiles({var(chunk.var) * each, each, sums, false})));
-      task.push_back(over_tiles({before * each, depth - before * each, sums, true}));
+      // The next panel's part or, after the last one's, the first one's next part (or what comes after the task).
+      const Expr panel_size = expr_of(padded_) * b_.nr, first = var(chunk.var) * each;
+      const auto next = [&](const Expr& of_panel, const Expr& after) {
+        return select(var(panel.var) + 1 < b_.panels_per_group, of_panel * b_.nr + panel_size, after);
+      };
+      const Expr back = (first + each) * b_.nr - (b_.panels_per_group - 1) * panel_size;
+      task.push_back(
+          loop(chunk, LoopKind::Serial, over_tiles({first, each, next(first, back), sums, false})));
+      const std::int64_t last = before * each;
+      task.push_back(over_tiles({last, depth - last, next(last, panel_size), sums, true}));
     }
     const std::vector<Axis> grid =
         b_.keeps_rows ? std::vector{batch, rows, group} : std::vector{batch, group, rows};

@@ -83,10 +83,11 @@ std::int64_t even_share(std::int64_t count, std::int64_t most, std::int64_t othe
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target, int threads) {
+                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
-  const std::int64_t shares = row_shares(m, n, batch, threads);
+  // Panels that are packed in each run stay with the thread that has packed them.
+  const std::int64_t shares = packs_right ? 1 : row_shares(m, n, batch, threads);
   const TileSize size = tile_size(run, n, k, tile, lanes, target.l2_bytes, run == m ? shares : 1);
   b.mr = size.mr;
   b.nr = size.nr;

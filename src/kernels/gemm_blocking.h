@@ -20,8 +20,8 @@ struct Blocking {
   bool keeps_rows = false;
 };
 
-// `run`: rows that tiles do not cross, all m or what divides them.
+// `run`: rows that tiles do not cross, all m or what divides them. `packs_right`: in each run.
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target, int threads);
+                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right = false);
 
 }  // namespace deepseek::kernels
