@@ -1,9 +1,11 @@
-"""PyTorch's operator database (op_db) through torch.compile with our backend: forward, and backward.
+"""PyTorch's operator database (op_db), and its module database (module_db), through torch.compile with our
+backend: forward, and backward.
 
 python tests/opinfo/suite.py                    every sample of every op in every dtype below (hours)
 python tests/opinfo/suite.py --each 3           three samples of each op, spread over its list
 python tests/opinfo/suite.py --dtypes float32 --ops linalg.qr,sort --verbose
 python tests/opinfo/suite.py --gradcheck        gradients against finite differences, in float64
+python tests/opinfo/suite.py --modules          every input of every module, without gradients and with them
 
 Samples run in worker processes: a crash or a hang is that sample's result. What is counted: samples whose
 results agree and whose every ATen op ran in our pieces (those with random draws, which PyTorch's generator
@@ -30,20 +32,25 @@ sys.path.insert(0, str(HERE.parent))
 
 from support.worker import Worker  # noqa: E402
 
-KINDS = ("forward", "gradient", "gradcheck")
+MODULE_KINDS = ("inference", "training", "evaluation")
+KINDS = ("forward", "gradient", "gradcheck", *MODULE_KINDS)
 DTYPES = ("float32", "float64", "bfloat16", "int64", "int32", "bool")
 TIMEOUT = 300.0  # seconds that one sample, or making an op's samples, may take
 
 
 @dataclass(frozen=True)
 class Task:
-    op: int  # in op_db
+    op: int  # in op_db, or in module_db
     name: str
     dtype: str
     kind: str
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} {self.kind}"
+
+    @property
+    def script(self) -> str:
+        return "module_worker.py" if self.kind in MODULE_KINDS else "worker.py"
 
 
 @dataclass
@@ -84,6 +91,20 @@ def gradchecks(names: Sequence[str] = ()) -> list[Task]:
     """torch.autograd.gradcheck through the compiled function."""
     have = tasks(["float64"], names)
     return [replace(task, kind="gradcheck") for task in have if task.kind == "gradient"]
+
+
+def modules(names: Sequence[str] = ()) -> list[Task]:
+    """Each module in each of its dtypes and modes."""
+    from torch.testing._internal.common_modules import module_db
+
+    return [
+        Task(i, info.name, str(dtype).removeprefix("torch."), kind)
+        for i, info in enumerate(module_db)
+        if not names or info.name in names
+        for dtype in info.dtypes
+        for kind in MODULE_KINDS
+        if kind != "evaluation" or info.train_and_eval_differ
+    ]
 
 
 def fixed_part(chosen: Sequence[Task], step: int = 80) -> list[Task]:
@@ -130,15 +151,18 @@ def run_all(
     outcomes: list[Outcome] = []
 
     def work() -> None:
-        worker = Worker(HERE / "worker.py", TIMEOUT)
+        processes: dict[str, Worker] = {}
         while True:
             try:
                 task = queue.get_nowait()
             except Empty:
                 break
-            outcomes.append(run_task(worker, task, each))
+            if task.script not in processes:
+                processes[task.script] = Worker(HERE / task.script, TIMEOUT)
+            outcomes.append(run_task(processes[task.script], task, each))
             report(outcomes[-1])
-        worker.close()
+        for worker in processes.values():
+            worker.close()
 
     count = workers or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(count) as pool:
@@ -208,13 +232,17 @@ def main() -> int:
     parser.add_argument("--dtypes", default=",".join(DTYPES))
     parser.add_argument("--ops", default="", help="names, with commas between")
     parser.add_argument("--gradcheck", action="store_true", help="check gradients by finite differences")
+    parser.add_argument("--modules", action="store_true", help="the module database; --ops names modules")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th task from the i-th")
     parser.add_argument("--missing", action="store_true", help="rank what PyTorch ran by samples lost")
     parser.add_argument("--verbose", action="store_true", help="print what PyTorch ran, too")
     args = parser.parse_args()
     names = [name for name in args.ops.split(",") if name]
-    chosen = gradchecks(names) if args.gradcheck else tasks(args.dtypes.split(","), names)
+    if args.modules:
+        chosen = modules(names)
+    else:
+        chosen = gradchecks(names) if args.gradcheck else tasks(args.dtypes.split(","), names)
     first, step = (int(part) for part in args.shard.split("/"))
 
     def report(outcome: Outcome) -> None:
