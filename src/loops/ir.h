@@ -42,7 +42,7 @@ enum class Op : std::uint8_t {
   IsNan, IsInf,
   // binary, both arguments of one type
   Add, Sub, Mul, Div, FloorDiv, Rem, Mod, Min, Max, Pow, Atan2,
-  Ldexp,  // of F32: a * 2^b rounded once, |a| from 1/2 to 2, b a whole number and |b| <= 152
+  Ldexp,  // of F32: a * 2^b rounded once, a 0 or |a| from 1/2 to 2, b a whole number and |b| <= 152
   And, Or, Xor, Shl, Shr,
   // binary to Bool
   Eq, Ne, Lt, Le,

@@ -159,10 +159,13 @@ Expr ldexp32(const Expr& value, const Expr& n) {
   return value * from_bits(half + bias) * from_bits(whole - half + bias);
 }
 
-// Beyond the bounds results are 0 or infinite already; NaN is within them.
+// Beyond the bounds results are 0 or infinite already; NaN is within them. What scores are masked with is so far below that
+// nothing is left: it becomes 0 before it is scaled, since results that get too small take processors as long as many others.
 Expr exp32(const Expr& x) {
+  constexpr double kNothingLeft = -103.98;
   const Reduced parts = reduce_exp(min(max(x, -105.0), 90.0));
-  return make(Op::Ldexp, {exp_minus_one(parts.r) + 1, parts.n});
+  const Expr value = exp_minus_one(parts.r) + 1;
+  return make(Op::Ldexp, {select(x < kNothingLeft, zero(x.type()), value), parts.n});
 }
 
 // 2^n (exp r - 1) + 2^n - 1, with half of 2^n, which does not overflow.
