@@ -18,6 +18,7 @@ from deepseek.torch import (  # noqa: F401 - they register
     bags,
     bessel,
     counted,
+    ctc,
     distances,
     fractional,
     grids,
