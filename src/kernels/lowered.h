@@ -110,6 +110,7 @@ std::optional<Price> price_cascade(const Group& group, const LoweringContext& co
 std::optional<Price> price_apart(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_turned(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_columns(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_map(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_concat(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_program(const Group& group, const LoweringContext& context);

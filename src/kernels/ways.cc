@@ -26,6 +26,7 @@ constexpr Way kWays[] = {
     {"rows", lower_rows},
     {"concat", lower_concat},
     {"turned", lower_turned},
+    {"columns", lower_columns},
     {"map", lower_map, true},
     {"program", lower_program, true},
 };
