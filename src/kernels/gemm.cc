@@ -61,7 +61,7 @@ class GemmLowering {
         run_(windows_ ? Dim(windows_->run) : m_),
         chunk_(deep_chunk()),
         b_(block_for(m_, run_, n_, chunk_, batch_, tile, context.target, context.threads,
-                     !context.fixed.contains(group.anchor->in(1).node))) {}
+                     !context.fixed.contains(group.anchor->in(1).node), in_place())) {}
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -132,6 +132,9 @@ class GemmLowering {
     const bool in_vectors = !gpu_ && tile_.k == 1 && tile_.operands_in == Space::Global;
     return in_vectors && tile_.right == DType::F32 ? narrow_right_of(g_) : std::nullopt;
   }
+
+  // Rows that a task would have to pack are those of convolutions.
+  bool in_place() const { return !gpu_ && g_.anchor->op->name == "matmul"; }
 
   bool matrix_unit() const { return tile_.k > tile_.group; }
 

@@ -80,10 +80,20 @@ std::int64_t even_share(std::int64_t count, std::int64_t most, std::int64_t othe
   return best;
 }
 
+// Of a size that is found when the kernel runs: what it is where each symbol is 1.
+std::int64_t least(const Dim& size) {
+  std::vector<std::string> symbols;
+  size.symbols(symbols);
+  DimEnv ones;
+  for (const std::string& s : symbols) ones[s] = 1;
+  return size.eval(ones);
+}
+
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right) {
+                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right,
+                   bool in_place) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
   // Panels that are packed in each run stay with the thread that has packed them.
@@ -102,18 +112,23 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
       target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
   b.panels_per_group = b.panels;
   b.panel_groups = 1;
-  if (m.is_static() && n.is_static()) {
+  const bool known = m.is_static();
+  if (n.is_static() && (known || in_place)) {
     const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
-    const std::int64_t tiles = at_least_one(*b.tiles.int_value());
+    const std::int64_t rows = known ? m.value() : least(m);
+    const std::int64_t tiles = at_least_one(known ? *b.tiles.int_value() : ceil_of(rows, b.mr));
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);
     const std::int64_t wanted = std::max(kLeastTasks, kTasksPerThread * threads);
     // Stream the right operand, where it is the larger one, once, or once in each thread.
-    const bool by_panels = n.value() >= m.value();
+    const bool by_panels = n.value() >= rows;
     b.keeps_rows = by_panels && shares > 1;
-    per_block = std::min(per_block, by_panels ? ceil_of(tiles, shares) : ceil_of(tiles * batches, wanted));
-    if (!by_panels) per_block = even_share(tiles, per_block, batches, threads);
-    per_block = ceil_of(tiles, ceil_of(tiles, per_block));
+    if (!by_panels)
+      per_block = std::min(per_block, ceil_of(tiles * batches, wanted));
+    else if (known)
+      per_block = std::min(per_block, ceil_of(tiles, shares));
+    if (!by_panels && known) per_block = even_share(tiles, per_block, batches, threads);
+    if (known) per_block = ceil_of(tiles, ceil_of(tiles, per_block));
     const std::int64_t blocks = batches * ceil_of(tiles, per_block);
     const std::int64_t groups =
         std::clamp<std::int64_t>(ceil_of(wanted, by_panels ? batches * shares : blocks), 1, panels);

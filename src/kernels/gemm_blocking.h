@@ -20,8 +20,10 @@ struct Blocking {
   bool keeps_rows = false;
 };
 
-// `run`: rows that tiles do not cross, all m or what divides them. `packs_right`: in each run.
+// `run`: rows that tiles do not cross, all m or what divides them. `packs_right`: in each run. `in_place`: rows
+// are read where they are; only then do several tasks read the same ones where their number is unknown.
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
-                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right = false);
+                   const TileShape& tile, const TargetInfo& target, int threads, bool packs_right = false,
+                   bool in_place = false);
 
 }  // namespace deepseek::kernels

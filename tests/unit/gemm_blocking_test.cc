@@ -1,0 +1,31 @@
+#include "kernels/gemm_blocking.h"
+
+#include <gtest/gtest.h>
+
+#include "targets/target.h"
+
+namespace deepseek::kernels {
+namespace {
+
+TEST(GemmBlocking, RowsOfUnknownNumberAreMultipliedInManyTasks) {
+  const TileShape tile{
+      .operands = DType::F32, .accumulator = DType::F32, .m = 14, .n = 32, .k = 1, .any_rows = true};
+  TargetInfo target;
+  target.vector_bytes = 64;
+  target.l2_bytes = 1 << 21;
+  const auto groups = [&](const Dim& m, std::int64_t n, bool in_place) {
+    const Blocking b = block_for(m, m, n, 768, 1, tile, target, 2, false, in_place);
+    return b.panel_groups.int_value().value_or(-1);
+  };
+  const Dim some = Dim::symbol("batch") * Dim::symbol("length");
+  EXPECT_EQ(groups(some, 768, true), groups(37, 768, true));
+  EXPECT_GE(groups(some, 768, true), 8);
+  EXPECT_EQ(groups(some, 32, true), 1);
+  // What one task packs is not packed by another again.
+  EXPECT_EQ(groups(some, 768, false), 1);
+  // An image has rows enough.
+  EXPECT_EQ(groups(Dim::symbol("batch") * Dim(112 * 112), 768, true), 1);
+}
+
+}  // namespace
+}  // namespace deepseek::kernels
