@@ -182,16 +182,22 @@ def share(outcomes: Sequence[Outcome]) -> float:
     return ours / max(total, 1)
 
 
+def mean(outcomes: Sequence[Outcome]) -> float:
+    """As `share`, but each op counts the same."""
+    rates = [o.counted.count("compiled") / len(o.counted) for o in outcomes if o.counted]
+    return sum(rates) / max(len(rates), 1)
+
+
 def rate(outcomes: Sequence[Outcome]) -> str:
     """One line: over all samples, over ops, and what else there was."""
     run = Counter(status for o in outcomes for status in o.counted)
     left = sum(len(o.results) - len(o.counted) for o in outcomes)
     ours, total = weights(outcomes)
-    rates = [o.counted.count("compiled") / len(o.counted) for o in outcomes if o.counted]
+    ops = sum(bool(o.counted) for o in outcomes)
     rest = ", ".join(f"{n} {status}" for status, n in sorted(run.items()) if status != "compiled")
     return (
         f"compiled whole {ours:.0f} of {total:.0f} samples ({ours / max(total, 1):.1%}), mean over "
-        f"{len(rates)} ops {sum(rates) / max(len(rates), 1):.1%}; run {run.total()}: "
+        f"{ops} ops {mean(outcomes):.1%}; run {run.total()}: "
         f"{run['compiled']} compiled, {rest or 'nothing else'}; {left} left out (nothing to compare)"
     )
 

@@ -15,7 +15,7 @@ from support.by_path import load
 
 suite = load("opinfo_suite", Path(__file__).with_name("suite.py"))
 
-GATES = {"inference": 0.9, "training": 0.85, "evaluation": 0.85}  # of all samples, compiled whole
+GATES = {"inference": 0.9, "training": 0.85, "evaluation": 0.85}  # compiled whole
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,17 @@ def test_nothing_is_wrong_and_nothing_fails(outcomes: "list[suite.Outcome]") -> 
 
 @pytest.mark.parametrize(("kind", "gate"), GATES.items())
 def test_rate(
-    outcomes: "list[suite.Outcome]", kind: str, gate: float, capsys: pytest.CaptureFixture[str]
+    outcomes: "list[suite.Outcome]",
+    kind: str,
+    gate: float,
+    whole_suites: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     some = [o for o in outcomes if o.task.kind == kind]
     with capsys.disabled():
         print(f"\nmodule_db, {kind}: {suite.rate(some)}")
-    assert suite.share(some) >= gate
+    # In the fixed part a module of many samples would outweigh all others.
+    assert (suite.share(some) if whole_suites else suite.mean(some)) >= gate
 
 
 def test_gradients_and_buffers_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
