@@ -230,11 +230,11 @@ class RowStages {
     const bool in_rows =
         std::all_of(stages_.begin(), stages_.end(), [](const Stage& s) { return !s.loops || s.row; });
     const bool overlaps = in_rows && stages_.size() > 1 && stages_.back().loops;
-    Stage last = std::move(stages_.back());
-    if (overlaps || !last.loops)
+    Stage last;
+    if (overlaps || !stages_.back().loops) {
+      last = std::move(stages_.back());
       stages_.pop_back();
-    else
-      stages_.back() = std::move(last), last = {};
+    }
     const std::vector<Line> read = in_rows ? lines_read(stages_.front()) : std::vector<Line>{};
     const std::int64_t shares = std::ssize(stages_);
     const auto loops_of = [&](const Stage& s, std::int64_t share) {
