@@ -8,9 +8,7 @@ evaluation     the same in evaluation mode, of modules whose two modes differ
 from __future__ import annotations
 
 import copy
-import json
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from worker import MESSAGE, answer, difference, fresh, who_ran
+from worker import answer_each, difference, fresh, main, who_ran
 
 torch._dynamo.config.allow_rnn = True
 
@@ -99,24 +97,8 @@ def run(task: dict[str, Any]) -> None:
     info = module_db[task["op"]]
     kind = task["kind"]
     samples = calls(info, getattr(torch, task["dtype"]), training=kind == "training")
-    each = task["each"] or len(samples)
-    count = min(each, len(samples))
-    chosen = [samples[(2 * i + 1) * len(samples) // (2 * count)] for i in range(count)]
-    answer(total=len(samples), chosen=count)
-    for call in chosen[task["skip"] :]:
-        try:
-            status, message = check(call, kind != "inference")
-        except Exception as error:
-            status, message = "error", f"the check: {type(error).__name__}: {error}"
-        answer(status=status, message=" ".join(message.split())[:MESSAGE])
-
-
-def main() -> None:
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        run(json.loads(line))
+    answer_each(task, samples, lambda call: check(call, kind != "inference"))
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

@@ -328,6 +328,19 @@ def run(task: dict[str, Any]) -> None:
     samples = list(op.sample_inputs("cpu", dtype, requires_grad=kind != "forward"))
     if kind == "gradcheck":
         samples = [sample for sample in samples if elements(sample) <= LARGE]
+    answer_each(
+        task,
+        samples,
+        lambda sample: (
+            check_differences(op, sample) if kind == "gradcheck" else check(op, sample, kind == "gradient")
+        ),
+    )
+
+
+def answer_each(
+    task: dict[str, Any], samples: Sequence[Any], verdict: Callable[[Any], tuple[str, str]]
+) -> None:
+    """Chooses as many samples as the task wants, spread over all, and answers for each but those to skip."""
     each = task["each"] or len(samples)
     if len(samples) > each:  # the middles of equal parts of the list
         chosen = [samples[(2 * i + 1) * len(samples) // (2 * each)] for i in range(each)]
@@ -336,16 +349,14 @@ def run(task: dict[str, Any]) -> None:
     answer(total=len(samples), chosen=len(chosen))
     for sample in chosen[task["skip"] :]:
         try:
-            if kind == "gradcheck":
-                status, message = check_differences(op, sample)
-            else:
-                status, message = check(op, sample, kind == "gradient")
+            status, message = verdict(sample)
         except Exception as error:
             status, message = "error", f"the check: {type(error).__name__}: {error}"
         answer(status=status, message=" ".join(message.split())[:MESSAGE])
 
 
-def main() -> None:
+def main(run: Callable[[dict[str, Any]], None] = run) -> None:
+    """Runs the tasks that come line by line."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for line in sys.stdin:
