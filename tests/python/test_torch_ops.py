@@ -7,8 +7,10 @@ compare.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import deepseek.torch as bridge
@@ -135,10 +137,33 @@ def test_gradients_of_cross_entropy(reduction: str, weighted: bool) -> None:
     assert (gradients[0] - gradients[1]).abs().max() <= 1e-6 * gradients[0].abs().max()
 
 
-def test_boundaries_of_two_axes_are_refused_as_by_eager_pytorch() -> None:
-    x, boundaries = torch.rand(3), torch.rand(2, 4)
-    with pytest.raises(RuntimeError, match="boundaries tensor must be 1 dimension"):
-        torch.compile(torch.bucketize, backend="deepseek")(x, boundaries)
+def _add_rows(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return x.index_add(0, torch.arange(rows.numel()), rows)
+
+
+def _largest_of_rows(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return x.index_reduce(0, torch.arange(rows.numel()), rows, "amax")
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
+    "boundaries of two axes": (torch.bucketize, (torch.rand(3), torch.rand(2, 4))),
+    "rows that would broadcast": (_add_rows, (torch.rand(3, 2), torch.ones(2, 1))),
+    "one row for several": (_add_rows, (torch.rand(3, 2), torch.ones(2))),
+    "a number for rows": (_add_rows, (torch.rand(2), torch.ones(()))),
+    "largest of narrow rows": (_largest_of_rows, (torch.rand(3, 2), torch.ones(2, 1))),
+    "parts of two dtypes": (torch.complex, (torch.rand(3), torch.rand(3, dtype=torch.float64))),
+    "a length and an angle of two dtypes": (torch.polar, (torch.rand(3).double(), torch.rand(3))),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_what_eager_pytorch_refuses(name: str) -> None:
+    function, args = REFUSED[name]
+    with pytest.raises(RuntimeError) as want:
+        function(*args)
+    torch._dynamo.reset()
+    with pytest.raises(RuntimeError, match=re.escape(str(want.value))):
+        torch.compile(function, backend="deepseek", dynamic=False)(*args)
 
 
 def test_softmax_of_a_number_and_pools_of_an_image_without_a_batch() -> None:

@@ -152,13 +152,20 @@ def _view_as_complex(x: Tensor) -> Complex:
     return Complex(x.select(-1, 0), x.select(-1, 1))
 
 
+def _check_parts(a: Tensor, b: Tensor) -> None:
+    if a.dtype != b.dtype:
+        raise Unsupported("parts of two dtypes")  # PyTorch raises its error
+
+
 @rule(aten.complex.default)
 def _complex(re: Tensor, im: Tensor) -> Complex:
+    _check_parts(re, im)
     return Complex(*aten.broadcast_tensors.default([re, im]))
 
 
 @rule(aten.polar.default)
 def _polar(size: Tensor, angle: Tensor) -> Complex:
+    _check_parts(size, angle)
     return Complex(size * angle.cos(), size * angle.sin())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 aten = torch.ops.aten
 
@@ -61,10 +62,29 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     return flat.reshape(index.shape)
 
 
+def _slices_differ(x: Tensor, dim: int, source: Tensor) -> bool:
+    """Whether slices across `dim` are of two shapes. Then PyTorch is left the op, which raises its error,
+    although one of them might broadcast to the other.
+    """
+    if x.dim() != source.dim():
+        return True
+    rest = (axis for axis in range(x.dim()) if axis != dim % x.dim())
+    return any(guard_or_false(x.shape[axis] != source.shape[axis]) for axis in rest)
+
+
+@decomposition(aten.index_add.default)
+def _index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Any:
+    if _slices_differ(x, dim, source):
+        return NotImplemented
+    return decomposition_table[aten.index_add.default](x, dim, index, source, alpha=alpha)
+
+
 @decomposition(aten.index_reduce.default)
 def _index_reduce(
     x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
-) -> Tensor:
+) -> Any:
+    if _slices_differ(x, dim, source):
+        return NotImplemented
     if x.dim() == 0:
         y: Tensor = _index_reduce(
             x.reshape(1), 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self
