@@ -178,6 +178,12 @@ Contraction conv_of(const Node& n) {
 
 }  // namespace
 
+Dim product_of(const std::vector<Dim>& dims) {
+  Dim p = 1;
+  for (const Dim& d : dims) p = p * d;
+  return p;
+}
+
 Contraction contraction_of(const Node& n) { return n.op->name == "matmul" ? matmul_of(n) : conv_of(n); }
 
 }  // namespace deepseek::kernels

@@ -30,6 +30,8 @@ struct Contraction {
   std::function<std::vector<Expr>(Coords batch, Coords m, Coords n)> result;
 };
 
+Dim product_of(const std::vector<Dim>& dims);
+
 // Of a node for which is_contraction holds.
 Contraction contraction_of(const Node& n);
 

@@ -1,10 +1,10 @@
 // The matrix product: every matmul and convolution that a target's tiles can take.
 //
-// The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed
-// once when it derives from constants); where the tile multiplies groups of neighbours, [batch][panel][k/G][NR][G], the
-// depth padded with zeros to whole tiles on both sides. A task owns a block of rows and a group of panels. It reads the
-// left operand in place when that is a plain matrix or, where that costs less, as a convolution's windows (windows.h),
-// else packed through the prologue (which is where convolution gathers its patches): by the task, or, where tasks share
+// The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed once when it
+// derives from constants), unless few rows read it as it lies; where the tile multiplies groups of neighbours,
+// [batch][panel][k/G][NR][G], the depth padded with zeros to whole tiles on both sides. A task owns a block of rows and a
+// group of panels. It reads the left operand in place when that is a plain matrix or, where that costs less, as a
+// convolution's windows (windows.h), else packed through the prologue (packed_rows.h): by the task, or, where tasks share
 // rows, in a phase before; turned_rows.h packs one that lies turned. Each tile of results goes through the epilogue; a
 // deep product's sums wait in memory between chunks of the depth.
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include "kernels/contraction.h"
 #include "kernels/gemm_blocking.h"
 #include "kernels/narrow_right.h"
+#include "kernels/packed_rows.h"
 #include "kernels/panels.h"
 #include "kernels/register_tile.h"
 #include "kernels/turned_rows.h"
@@ -31,14 +32,14 @@ constexpr std::int64_t kAliasingStride = 1024, kWayBytes = 4 << 10;
 // What moving an element of a packed row or of a border's copy costs beside a row of a tile, and what each run of them.
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
-constexpr std::int64_t kFewRuns = 16;    // are moved one after another, without a loop
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line, or for one of the left operand's too.
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
-constexpr std::int64_t kManyRows = 64, kManyDeep = 512;  // where sizes are not known
-constexpr std::int64_t kRowsShare = 4;                   // of the second cache, for rows that are read
-constexpr std::int64_t kChunksHeld = 4;                  // of a deep product, in the half of a cache
+constexpr std::int64_t kManyRows = 64, kManyDeep = 512;         // where sizes are not known
+constexpr std::int64_t kFewRows = 256, kFewProducts = 1 << 24;  // are over before packing has paid
+constexpr std::int64_t kRowsShare = 4;                          // of the second cache, for rows that are read
+constexpr std::int64_t kChunksHeld = 4;                         // of a deep product, in the half of a cache
 
 class GemmLowering {
  public:
@@ -60,8 +61,11 @@ class GemmLowering {
         windows_(windows ? find_windows() : std::nullopt),
         run_(windows_ ? Dim(windows_->run) : m_),
         chunk_(deep_chunk()),
-        b_(block_for(m_, run_, n_, chunk_, batch_, tile, context.target, context.threads,
-                     !context.fixed.contains(group.anchor->in(1).node), in_place())) {}
+        is_fixed_(context.fixed.contains(group.anchor->in(1).node)),
+        b_(blocking(context.threads, false)),
+        reads_right_(!is_fixed_ && reads_right()) {
+    if (!is_fixed_ && !reads_right_) b_ = blocking(context.threads, true);
+  }
 
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
@@ -108,6 +112,12 @@ class GemmLowering {
 
   Lowered run(Precision asked) {
     Lowered result;
+    result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
+    if (reads_right_) {
+      result.calls = {multiply({})};
+      result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
+      return result;
+    }
     const Dim panels = ceildiv(n_, b_.nr);
     result.temps = {Type{stored_, {packed_size()}}};
     result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
@@ -120,7 +130,6 @@ class GemmLowering {
     }
     result.calls.push_back(multiply(result.temps[0]));
     result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
-    result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
     return result;
   }
 
@@ -133,6 +142,10 @@ class GemmLowering {
     return in_vectors && tile_.right == DType::F32 ? narrow_right_of(g_) : std::nullopt;
   }
 
+  Blocking blocking(int threads, bool packs_right) const {
+    return block_for(m_, run_, n_, chunk_, batch_, tile_, target_, threads, packs_right, in_place());
+  }
+
   // Rows that a task would have to pack are those of convolutions.
   bool in_place() const { return !gpu_ && g_.anchor->op->name == "matmul"; }
 
@@ -141,26 +154,25 @@ class GemmLowering {
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
   bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
 
-  // The left operand as a plain matrix in memory: element (r, k) of `batch` is buffer[base + r*stride + k].
-  struct Plain {
-    Buffer buffer;
-    Expr base;
-    std::int64_t stride;
-  };
-  std::optional<Plain> plain(Scope& scope, const Expr& batch) const {
+  // The left operand where tiles read it as it lies.
+  std::optional<LeftInMemory> plain(Scope& scope, const Expr& batch) const {
     if (!m_.is_static() || !(padded_ == k_) || tile_.operands_in != Space::Global) return std::nullopt;
-    const Axis row = make_axis("m", expr_of(m_)), depth = make_axis("k", expr_of(k_));
-    const Expr x = cast(tile_.operands, c_.left(scope, unflatten(batch, extents_of(c_.batch)),
-                                                unflatten(var(row.var), extents_of(c_.m)),
-                                                unflatten(var(depth.var), extents_of(c_.k)), {}));
-    if (x.op() != Op::Load || x->args.size() != 1 || x.type() != tile_.operands) return std::nullopt;
-    const auto by_row = coefficient(x->args[0], row.var), by_depth = coefficient(x->args[0], depth.var);
-    if (!by_row || !by_row->int_value() || !by_depth || by_depth->int_value() != 1) return std::nullopt;
-    const std::int64_t stride = *by_row->int_value();
-    if (aliases(stride, m_)) return std::nullopt;
-    const Var from[] = {row.var, depth.var};
-    const Expr to[] = {0, 0};
-    return Plain{x->buffer, substitute(x->args[0], from, to), stride};
+    auto x = left_in_memory(scope, c_, batch, tile_.operands);
+    return x && !aliases(x->stride, m_) ? std::move(x) : std::nullopt;
+  }
+
+  // Whether tiles read the right operand as it lies: to pack one that few rows read takes longer than it saves. A panel of
+  // several vectors whose rows lie apart is slower to read from beyond the second cache.
+  bool reads_right() const {
+    const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
+    if (!in_vectors || !m_.is_static() || !n_.is_static() || !k_.is_static() || n_.value() < b_.nr)
+      return false;
+    const std::int64_t elements = k_.value() * n_.value();
+    const bool few = m_.value() <= kFewRows && m_.value() * elements <= kFewProducts;
+    if (m_.value() > b_.mr && !(few && elements * 4 <= target_.l2_bytes / 2)) return false;
+    Assembly a(g_);
+    const auto x = right_in_memory(a.scope(), c_, 0);
+    return x && x->buffer->dtype == tile_.right && x->by_column.int_value() == 1;
   }
 
   // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by, and
@@ -215,6 +227,12 @@ class GemmLowering {
     };
     if (!windows_) return within(tile);
     return floordiv(tile, b_.tiles_per_run) * windows_->run + within(mod(tile, b_.tiles_per_run));
+  }
+
+  // Of a right operand that is read as it lies the last panel ends with it.
+  Expr first_column_of(const Expr& panel) const {
+    const Expr first = panel * b_.nr;
+    return reads_right_ && n_.value() % b_.nr != 0 ? loops::min(first, Expr(n_.value() - b_.nr)) : first;
   }
 
   // A rows x cols block of an operand: copied into a scratchpad first where the tile unit reads from there.
@@ -454,7 +472,7 @@ class GemmLowering {
     if (prefetches()) {
       const std::int64_t rows_of_asks = (matrix_unit() ? tile_.k : group) * at_once;
       const Expr turn = floordiv(first, rows_of_asks);
-      if (right.buffer->space == Space::Global)
+      if (right.buffer->space == Space::Global && !reads_right_)
         asks.push_back(
             prefetch_next(right, turn - floordiv(span.first, rows_of_asks), rows_of_asks, tile_index, span));
       if (span.is_last) prefetch_lines(e, turn, at_once, rows_first, before, asks);
@@ -463,7 +481,7 @@ class GemmLowering {
     }
     const Operand l = staged({left.buffer, left.base + column, left.stride, false, {}}, "a_pad", b_.mr,
                              tile_.k, left_rows, depth, before, body, waits);
-    const Operand r = staged({right.buffer, right.base + k * b_.nr, right.stride, false, {}}, "b_pad",
+    const Operand r = staged({right.buffer, right.base + k * right.stride, right.stride, false, {}}, "b_pad",
                              tile_.k, b_.nr, depth, b_.nr, before, body, waits);
     body.insert(body.end(), waits.begin(), waits.end());
     body.push_back(stmt(TileLoad{t.x, l.buffer, l.base, l.stride, 1, left_rows, depth}));
@@ -482,7 +500,7 @@ class GemmLowering {
             const Expr& first_column, const Expr& tile_index, const Epilogue& e, bool rows_first,
             const Span& span, const Expr& waiting) {
     const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
-    const bool full_columns = n_.is_static() && n_.value() % b_.nr == 0;
+    const bool full_columns = reads_right_ || (n_.is_static() && n_.value() % b_.nr == 0);
     const Expr rows = full_rows ? Expr(b_.mr) : loops::min(Expr(b_.mr), expr_of(m_) - first_row);
     const Expr columns = full_columns ? Expr(b_.nr) : loops::min(Expr(b_.nr), expr_of(n_) - first_column);
 
@@ -507,50 +525,6 @@ class GemmLowering {
     const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
     return w && w->bordered && w->depth.size() > 1 && w->depth.back().extent < kShortRun;
   }
-  Expr left_element(Assembly& a, Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k,
-                    const Expr& valid) const {
-    if (!copy_) return c_.left(a.scope(), batch, m, k, valid);
-    const Expr at = flat_index(c_.bordered->shape, c_.bordered->position(batch, m, k));
-    return valid.get() ? load(*copy_, at, valid, zero(tile_.operands)) : load(*copy_, at);
-  }
-
-  // A row of the left operand through the prologue into `to`, at `position` on.
-  Stmt pack_row(Assembly& a, const Buffer& to, const Expr& position, const Expr& batch, const Var& row,
-                const Expr& row_value, const Expr& valid) {
-    std::vector<Axis> depth = make_axes("k", extents_of(c_.k));
-    const std::vector<Expr> k = coords_of(depth);
-    std::vector<Stmt> stmts = {stmt(Let{row, row_value})};
-    std::vector<Expr> m = unflatten(var(row), extents_of(c_.m));
-    if (m.size() > 1)  // divided once per row
-      for (Expr& coord : m) {
-        const Var v = make_var("m" + std::to_string(stmts.size()));
-        stmts.push_back(stmt(Let{v, coord}));
-        coord = var(v);
-      }
-    Expr value = cast(tile_.operands, left_element(a, unflatten(batch, extents_of(c_.batch)), m, k, valid));
-    Expr index = 0;
-    for (std::size_t i = 0; i < k.size(); ++i) index = index * expr_of(c_.k[i]) + k[i];
-    index = position + index;
-    Expr* exprs[] = {&value, &index};
-    std::vector<Stmt> body = a.scope().take_checks();
-    if (body.empty()) merge_axes(depth, exprs);
-    body.push_back(stmt(Store{to, index, value, {}}));
-    Stmt s = block(std::move(body));
-    for (std::size_t i = depth.size(); i-- > 0;) {
-      const bool unrolled = copy_ && i + 2 == depth.size() && *depth[i].extent.int_value() <= kFewRuns;
-      const LoopKind outer = unrolled ? LoopKind::Unrolled : LoopKind::Serial;
-      s = loop(depth[i], i + 1 == depth.size() ? LoopKind::Vector : outer, std::move(s));
-    }
-    stmts.push_back(split_on_predicates(s, true));
-    if (!(padded_ == k_)) {
-      const Axis rest = make_axis("z", expr_of(padded_) - expr_of(k_));
-      stmts.push_back(
-          loop(rest, LoopKind::Vector,
-               stmt(Store{to, position + expr_of(k_) + var(rest.var), zero(tile_.operands), {}})));
-    }
-    return block(std::move(stmts));
-  }
-
   bool packs_turned() const {
     return tile_.k == 1 && in_word_ == 1 && !gpu_ && tile_.operands_in == Space::Global && tile_.any_rows &&
            lies_turned(g_, c_);
@@ -583,10 +557,11 @@ class GemmLowering {
       return {w.buffer, base, windows_->row_step, true, windows_->depth};
     }
     if (const auto p = plain(a.scope(), batch); p && (!masks_rows() || m_.value() % b_.mr == 0))
-      return {p->buffer, p->base + row * p->stride, p->stride, true, {}};
+      return {p->buffer, p->first + row * p->stride, p->stride, true, {}};
     a.scope().take_checks();
     if (packs_turned()) return turned_operand(a, batch, block_row, row, t, task);
-    if (packs_short_runs()) copy_ = bordered_copy(a, c_, tile_.operands);
+    PackedRows packed{tile_.operands, padded_, std::nullopt};
+    if (packs_short_runs()) packed.copy = bordered_copy(a, c_, tile_.operands);
     const Expr stride = floordiv(expr_of(padded_) + (2 * kRowPadding - 1), kRowPadding) * kRowPadding;
     const Var v = make_var("row");
     if (gpu_ || shares_rows()) {
@@ -594,8 +569,8 @@ class GemmLowering {
       const Expr most = gpu_ ? expr_of(m_) : loops::max(expr_of(m_), b_.tiles * b_.mr);
       const Buffer rows = a.workspace("rows", tile_.operands, expr_of(batch_) * most * stride);
       const std::vector<Axis> grid = {all, r};
-      a.phase(parallel_over(grid, pack_row(a, rows, (var(all.var) * most + var(r.var)) * stride, var(all.var),
-                                           v, var(r.var), {})));
+      a.phase(parallel_over(grid, packed_row(a, c_, packed, {var(all.var), v, var(r.var), {}}, rows,
+                                             (var(all.var) * most + var(r.var)) * stride)));
       return {rows, (batch * most + row) * stride, stride, true, {}};
     }
     const Axis r = make_axis("r", b_.tiles_per_block * b_.mr);
@@ -604,9 +579,19 @@ class GemmLowering {
     const bool all_valid = full_blocks() && m_.value() % b_.mr == 0;
     const Expr valid = all_valid ? Expr() : var(v) < expr_of(m_);
     task.push_back(stmt(Alloc{rows}));
-    task.push_back(loop(r, LoopKind::Serial,
-                        pack_row(a, rows, var(r.var) * stride, batch, v, block_row + var(r.var), valid)));
+    task.push_back(loop(
+        r, LoopKind::Serial,
+        packed_row(a, c_, packed, {batch, v, block_row + var(r.var), valid}, rows, var(r.var) * stride)));
     return {rows, t * (b_.mr * stride), stride, false, {}};
+  }
+
+  Operand right_operand(Assembly& a, const Type& packed, const Expr& batch, const Expr& panel) const {
+    if (reads_right_) {
+      const RightInMemory x = *right_in_memory(a.scope(), c_, batch);
+      return {x.buffer, x.first + first_column_of(panel), x.by_depth, false, {}};
+    }
+    const Expr first = (batch * b_.panels + panel) * expr_of(padded_) * b_.nr;
+    return {a.temp(0, packed, Access::Read), first, b_.nr, false, {}};
   }
 
   // Whether a panel of whole numbers becomes floats before the tiles of a task read it: where those are several.
@@ -648,14 +633,11 @@ class GemmLowering {
     const Var first_row = make_var("first_row"), panel_index = make_var("panel_index");
     std::vector<Stmt> task;
     Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
-    const Operand right{a.temp(0, packed, Access::Read),
-                        (var(batch.var) * b_.panels + var(panel_index)) * expr_of(padded_) * b_.nr,
-                        b_.nr,
-                        false,
-                        {}};
+    const Operand right = right_operand(a, packed, var(batch.var), var(panel_index));
     const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
-    const Expr column = var(panel_index) * b_.nr, among_all = var(batch.var) * b_.panels + var(panel_index);
+    const Expr column = first_column_of(var(panel_index)),
+               among_all = var(batch.var) * b_.panels + var(panel_index);
     const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
     const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
     if (!rows_first && asks_early(left)) {
@@ -730,9 +712,10 @@ class GemmLowering {
   DType stored_;  // of the right operand, packed
   std::optional<Windows> windows_;
   Dim run_;
-  Dim chunk_;  // of the depth: the sums of all of a task's tiles go over one before the next
+  Dim chunk_;      // of the depth: the sums of all of a task's tiles go over one before the next
+  bool is_fixed_;  // the right operand, which is packed once
   Blocking b_;
-  std::optional<Buffer> copy_;  // of the left operand, to pack rows out of
+  bool reads_right_;
 };
 
 // The type that the operands are multiplied in. Products of few columns are no faster in less precision.

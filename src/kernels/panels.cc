@@ -7,27 +7,8 @@ namespace deepseek::kernels {
 
 using namespace loops;
 
-Dim product_of(const std::vector<Dim>& dims) {
-  Dim p = 1;
-  for (const Dim& d : dims) p = p * d;
-  return p;
-}
-
 Type panels_type(const Contraction& c, std::int64_t nr, DType stored) {
   return {stored, {product_of(c.batch) * ceildiv(product_of(c.n), nr) * product_of(c.k) * nr}};
-}
-
-std::optional<RightInMemory> right_in_memory(Scope& scope, const Contraction& c, const Expr& batch) {
-  if (c.k.size() != 1 || c.n.size() != 1) return std::nullopt;
-  const Axis k = make_axis("k", expr_of(c.k[0])), j = make_axis("j", expr_of(c.n[0]));
-  const std::vector<Expr> column = {var(j.var)}, depth = {var(k.var)};
-  const Expr x = c.right(scope, unflatten(batch, extents_of(c.batch)), column, depth, {});
-  if (x.op() != Op::Load || x->args.size() != 1) return std::nullopt;
-  const auto by_depth = coefficient(x->args[0], k.var), by_column = coefficient(x->args[0], j.var);
-  if (!by_depth || !by_depth->int_value() || !by_column || !by_column->int_value()) return std::nullopt;
-  const Var from[] = {k.var, j.var};
-  const Expr to[] = {0, 0};
-  return RightInMemory{x->buffer, substitute(x->args[0], from, to), *by_depth, *by_column};
 }
 
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,

@@ -4,20 +4,11 @@
 #include <optional>
 
 #include "kernels/contraction.h"
+#include "kernels/in_memory.h"
 #include "kernels/lowered.h"
 #include "kernels/narrow_right.h"
 
 namespace deepseek::kernels {
-
-Dim product_of(const std::vector<Dim>& dims);
-
-// Element (k, j) of the right operand of one matrix, where that is memory: buffer[first + k * by_depth + j * by_column].
-struct RightInMemory {
-  loops::Buffer buffer;
-  Expr first, by_depth, by_column;
-  bool is_turned() const { return by_depth.int_value() == 1 && by_column.int_value().value_or(0) > 1; }
-};
-std::optional<RightInMemory> right_in_memory(Scope& scope, const Contraction& c, const Expr& batch);
 
 Type panels_type(const Contraction& c, std::int64_t nr, DType stored);
 // Writes the panels of the group's contraction `c` to its temporary `temp`; of whole numbers where it is `narrow`.

@@ -1,11 +1,12 @@
-// Products by how their left operand lies: turned, as in gradients of weights, read as it is or computed on the way; and
-// so deep that their sums wait between chunks. Against the definition, on any number of threads bit by bit.
+// Products by how their operands lie: the left one turned, as in gradients of weights, read as it is or computed on the
+// way; the right one packed or, where few rows read it, as it lies; and so deep that their sums wait between chunks. Against the definition, on any number of threads bit by bit.
 #include <gtest/gtest.h>
 
 #include <cstring>
 
 #include "passes/lower.h"
 #include "passes/pipeline.h"
+#include "targets/cpu/cpu_target.h"
 #include "unit/support.h"
 
 namespace deepseek {
@@ -46,7 +47,13 @@ TEST_P(ProductOperands, AreTheDefinition) {
                         {1, 64, 1030, 24, true, false},  // rows that alias when they are gathered
                         {1, 17, 20011, 37, false, false},
                         {1, 15, 20000, 40, true, false},
-                        {2, 3, 20480, 5, false, true}}) {
+                        {2, 3, 20480, 5, false, true},
+                        {1, 3, 20480, 70, false, false},
+                        {1, 2, 0, 70, false, false},
+                        {1, 1, 300, 517, false, false},  // few rows of columns that no panel divides
+                        {2, 5, 64, 200, false, true},
+                        {3, 40, 33, 130, false, false},
+                        {1, 256, 20, 70, true, true}}) {
     SCOPED_TRACE(::testing::Message() << c.batch << " x " << c.m << " x " << c.k << " x " << c.n);
     const Graph g = model(c);
     NamedTensors inputs;
@@ -67,6 +74,18 @@ TEST_P(ProductOperands, AreTheDefinition) {
       EXPECT_EQ(std::memcmp(y.data(), first.data(), bytes), 0) << threads << " threads";
     }
   }
+}
+
+TEST(ProductOperands, FewRowsReadTheRightOneAsItLies) {
+  const auto cpu = cpu_target();
+  const auto packs = [&](std::int64_t rows) {
+    const Case c{1, rows, 64, 200, false, false};
+    const Executable e = lower(run_pipeline(model(c), {}), *cpu, {.way = "gemm"});
+    return e.explain().find("pack_") != std::string::npos;
+  };
+  EXPECT_FALSE(packs(1));
+  EXPECT_FALSE(packs(100));
+  EXPECT_TRUE(packs(2000));
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ProductOperands, ::testing::ValuesIn(testing::every_target()),
