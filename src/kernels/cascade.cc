@@ -94,7 +94,7 @@ class CascadeLowering {
   double cost_of_memory() const {
     double result = 0;
     const auto add = [&](std::int64_t elements) {
-      const double all = images_or_one() * static_cast<double>(elements);
+      const double all = images() * static_cast<double>(elements);
       if (all * 4 > static_cast<double>(target_.l2_bytes) / 2)
         result += kMoves * all * static_cast<double>(target_.vector_bytes) / 2;
     };
@@ -103,7 +103,7 @@ class CascadeLowering {
     return result;
   }
   double taps_cost() const {
-    return kTapCost * images_or_one() *
+    return kTapCost * images() *
            static_cast<double>(d_.height * d_.width * d_.channels * d_.taps_y * d_.taps_x);
   }
 
@@ -133,9 +133,8 @@ class CascadeLowering {
  private:
   std::int64_t ring_row() const { return ring_width_ * d_.channels; }
   std::int64_t ring_elements() const { return expand_ ? window_ * ring_row() : 0; }
-  double images_or_one() const {
-    const Dim& images = d_.conv->outputs[0].shape[0];
-    return images.is_static() ? static_cast<double>(images.value()) : 1;
+  double images() const {
+    return static_cast<double>(size_where(kSupposedSize, d_.conv->outputs[0].shape[0]));
   }
   // Of so many rows in each image. Weights that the first cache does not hold are read for each row.
   double product_cost(const Product& p, std::int64_t rows, std::int64_t width) const {
@@ -143,7 +142,7 @@ class CascadeLowering {
                        weights = ceil_of(p.columns().value(), p.b.nr) * p.b.nr * p.depth().value();
     const double again = 4 * weights > target_.l1_bytes / 2 ? kReadAgain : 0;
     const double multiplies =
-        images_or_one() * static_cast<double>(rows * weights) * (tile_cost(width, p.b.mr, vectors) + again);
+        images() * static_cast<double>(rows * weights) * (tile_cost(width, p.b.mr, vectors) + again);
     return cost_of(multiplies, static_cast<double>(weights), target_);
   }
 

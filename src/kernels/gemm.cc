@@ -36,7 +36,6 @@ constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in 
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line, or for one of the left operand's too.
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
-constexpr std::int64_t kManyRows = 64, kManyDeep = 512;         // where sizes are not known
 constexpr std::int64_t kFewRows = 256, kFewProducts = 1 << 24;  // are over before packing has paid
 constexpr std::int64_t kRowsShare = 4;                          // of the second cache, for rows that are read
 constexpr std::int64_t kChunksHeld = 4;                         // of a deep product, in the half of a cache
@@ -84,10 +83,8 @@ class GemmLowering {
   }
 
   double cost() const {
-    const auto guess = [](const Dim& d, std::int64_t otherwise) {
-      return d.is_static() ? d.value() : otherwise;
-    };
-    const std::int64_t m = guess(m_, kManyRows), n = guess(n_, kManyDeep), k = guess(k_, kManyDeep);
+    const auto size = [](const Dim& d) { return size_where(kSupposedSize, d); };
+    const std::int64_t m = size(m_), n = size(n_), k = size(k_);
     const std::int64_t run = windows_ ? windows_->run : m;
     // As one thread runs it, so that however many there are choose alike and agree bit by bit.
     const Blocking one = block_for(m_, run_, n_, k_, batch_, tile_, target_, 1);
@@ -98,7 +95,7 @@ class GemmLowering {
         static_cast<double>(runs_of_rows) * tile_cost(run, one.mr, vectors) * columns * depth;
     double moves = 0;
     if (windows_) {
-      if (windows_->bordered) moves = kMoveCost * static_cast<double>(guess(windows_->copied, 0) * one.nr);
+      if (windows_->bordered) moves = kMoveCost * static_cast<double>(size(windows_->copied) * one.nr);
     } else if (Assembly a(g_); !plain(a.scope(), 0)) {
       const std::optional<Windows> w = windows_of(g_, c_, tile_.operands);
       const double runs = w ? depth / static_cast<double>(w->depth.back().extent) : 1;
@@ -106,7 +103,7 @@ class GemmLowering {
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
     const double each = matrix_unit() ? kMatrixUnit : bytes;
-    return static_cast<double>(guess(batch_, 1)) *
+    return static_cast<double>(size(batch_)) *
            cost_of(multiplies * each + moves, columns * depth * bytes, target_);
   }
 
@@ -146,8 +143,8 @@ class GemmLowering {
     return block_for(m_, run_, n_, chunk_, batch_, tile_, target_, threads, packs_right, in_place());
   }
 
-  // Rows that a task would have to pack are those of convolutions.
-  bool in_place() const { return !gpu_ && g_.anchor->op->name == "matmul"; }
+  // Rows that a task would have to pack are those of convolutions whose windows are not read where they are.
+  bool in_place() const { return !gpu_ && (windows_ || g_.anchor->op->name == "matmul"); }
 
   bool matrix_unit() const { return tile_.k > tile_.group; }
 

@@ -80,15 +80,6 @@ std::int64_t even_share(std::int64_t count, std::int64_t most, std::int64_t othe
   return best;
 }
 
-// Of a size that is found when the kernel runs: what it is where each symbol is 1.
-std::int64_t least(const Dim& size) {
-  std::vector<std::string> symbols;
-  size.symbols(symbols);
-  DimEnv ones;
-  for (const std::string& s : symbols) ones[s] = 1;
-  return size.eval(ones);
-}
-
 }  // namespace
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
@@ -115,7 +106,7 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   const bool known = m.is_static();
   if (n.is_static() && (known || in_place)) {
     const auto at_least_one = [](std::int64_t v) { return std::max<std::int64_t>(v, 1); };
-    const std::int64_t rows = known ? m.value() : least(m);
+    const std::int64_t rows = known ? m.value() : size_where(1, m);
     const std::int64_t tiles = at_least_one(known ? *b.tiles.int_value() : ceil_of(rows, b.mr));
     const std::int64_t panels = at_least_one(ceil_of(n.value(), b.nr));
     const std::int64_t batches = at_least_one(batch.is_static() ? batch.value() : 4);

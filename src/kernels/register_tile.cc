@@ -24,6 +24,14 @@ const TileShape* register_tile(const TargetInfo& target) {
   return it == target.tiles.end() ? nullptr : &*it;
 }
 
+std::int64_t size_where(std::int64_t symbol, const Dim& size) {
+  std::vector<std::string> symbols;
+  size.symbols(symbols);
+  DimEnv env;
+  for (const std::string& s : symbols) env[s] = symbol;
+  return std::max<std::int64_t>(size.eval(env), 1);
+}
+
 double tile_cost(std::int64_t rows, std::int64_t r, std::int64_t vectors, std::int64_t shares) {
   const auto across = static_cast<double>(vectors), down = static_cast<double>(r);
   return static_cast<double>(ceil_of(ceil_of(rows, r), shares) * shares) *

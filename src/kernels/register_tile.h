@@ -16,6 +16,12 @@ inline loops::Expr ceil_of(const loops::Expr& a, std::int64_t b) { return loops:
 // The tile that multiplies floats in vector registers, out of memory; null where the target has none.
 const TileShape* register_tile(const TargetInfo& target);
 
+// Sizes that are found when a kernel runs are priced as if each symbol were this: a batch of several.
+constexpr std::int64_t kSupposedSize = 8;
+
+// What a size is where each of its symbols is `symbol`; at least 1.
+std::int64_t size_where(std::int64_t symbol, const Dim& size);
+
 // Rows per tile for m rows in all and at most `most` per tile, so that few tiles do few rows twice. A row of a tile has so
 // many vectors; so many threads share the rows.
 std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors = 2, std::int64_t shares = 1);

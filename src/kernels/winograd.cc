@@ -28,7 +28,6 @@ namespace {
 constexpr std::int64_t kRowPadding = 16;  // keeps rows of transformed inputs off the same cache sets
 constexpr std::int64_t kMinChannels = 16;
 constexpr std::int64_t kRowsThatHideFilters = 24;  // are multiplied for about as long as reading those takes
-constexpr std::int64_t kManyTiles = 64;            // of a batch whose size is not known
 constexpr std::int64_t kTaps = 9;
 constexpr std::int64_t kLine = kLineBytes / 4;  // floats
 // Bytes of transformed filters: fewer are not worth transforming in each run.
@@ -80,7 +79,7 @@ double cost(const ConvShape& s, std::int64_t m, bool at_use, bool known, const T
   constexpr double kTransform = 12, kFilterTransform = 20, kHeldTransform = 2;
   const double points = static_cast<double>((m + 2) * (m + 2));
   const std::int64_t patches =
-      (s.batch.is_static() ? s.batch.value() : 1) * ceil_of(s.height, m) * ceil_of(s.width, m);
+      size_where(kSupposedSize, s.batch) * ceil_of(s.height, m) * ceil_of(s.width, m);
   const std::int64_t held =
       at_use ? held_rows(s.batch.is_static() ? Dim(patches) : s.batch, m, tile, target.vector_bytes / 4) : 0;
   const std::int64_t mr = held > 0 ? held : tile_rows(patches, tile.m);
@@ -147,7 +146,7 @@ class WinogradLowering {
   // filters take one panel, so that more patches share them).
   void block_for(std::int64_t l2_bytes, int threads) {
     const std::int64_t tile_bytes = mr_ * points_ * 4;
-    const std::int64_t tiles = patches_.is_static() ? ceil_of(patches_.value(), mr_) : kManyTiles;
+    const std::int64_t tiles = ceil_of(size_where(1, patches_), mr_);
     const std::int64_t share = std::max<std::int64_t>(1, ceil_of(tiles, threads));
     const std::int64_t with_inputs = l2_bytes / 2 / (tile_bytes * (stride_ + nr_));
     all_panels_ = !at_use_ && std::min(share, with_inputs) * mr_ >= kRowsThatHideFilters;

@@ -200,6 +200,20 @@ TEST_P(Winograd, TakesWhatItShould) {
       << "three channels are not worth it";
 }
 
+TEST_P(Winograd, IsTakenWhereTheBatchIsNotKnown) {
+  const auto target = GetParam().make();
+  if (target->info().gpu_mapped) return;
+  for (const std::int64_t size : {56, 28, 14}) {
+    const auto way = [&](std::int64_t batch) {
+      const std::string text =
+          compile_for(model({batch, size, size, 64, 64, {1, 1}, {1, 1}}), *target).explain();
+      const std::size_t begin = text.find("relu: ");
+      return text.substr(begin, text.find(" of ", begin) - begin);
+    };
+    EXPECT_EQ(way(0), way(8)) << size;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Winograd, ::testing::ValuesIn(testing::every_target()),
                          testing::target_name);
 
