@@ -74,13 +74,23 @@ Call Assembly::finish(std::string name) {
 std::vector<Stored> stored_outputs(const Group& group) {
   std::vector<Stored> result;
   for (const Value& v : group.outputs) {
+    const Node& n = *v.node;
+    if (n.op->name == "concat" && group.kind != GroupKind::Concat) {
+      const int axis = normalize_axis(n, n.attr<std::int64_t>("axis"), v.rank());
+      Dim offset = 0;
+      for (const Value& piece : n.inputs) {
+        result.push_back({piece, v, {}, axis, offset});
+        offset = offset + piece.dim(axis);
+      }
+      continue;
+    }
     Stored s{v, v, {}};
     const bool permuted =
-        v.node->op->name == "transpose" && v.node->in(0).node->op &&
-        std::find(group.members.begin(), group.members.end(), v.node->in(0).node) != group.members.end();
+        n.op->name == "transpose" && n.in(0).node->op &&
+        std::find(group.members.begin(), group.members.end(), n.in(0).node) != group.members.end();
     if (permuted) {
-      s.value = v.node->in(0);
-      for (const std::int64_t p : v.node->attr<std::vector<std::int64_t>>("perm"))
+      s.value = n.in(0);
+      for (const std::int64_t p : n.attr<std::vector<std::int64_t>>("perm"))
         s.perm.push_back(static_cast<int>(p));
     }
     result.push_back(std::move(s));
@@ -91,6 +101,10 @@ std::vector<Stored> stored_outputs(const Group& group) {
 Expr stored_index(const Stored& s, std::span<const Expr> coords) {
   std::vector<Expr> at(coords.begin(), coords.end());
   for (std::size_t d = 0; d < s.perm.size(); ++d) at[d] = coords[static_cast<std::size_t>(s.perm[d])];
+  if (!(s.offset == Dim(0))) {
+    Expr& moved = at[static_cast<std::size_t>(s.axis)];
+    moved = moved + expr_of(s.offset);
+  }
   return flat_index(s.memory.shape(), at);
 }
 

@@ -42,6 +42,8 @@ struct Stored {
   Value value;            // to compute, at the domain's coordinates
   Value memory;           // the value whose memory is written
   std::vector<int> perm;  // memory coordinate k is domain coordinate perm[k]; empty: the same
+  int axis = 0;           // of `memory`, along which `value` begins at `offset`: a piece of a concatenation
+  Dim offset = 0;
 };
 // The outputs of a group whose members share a domain.
 std::vector<Stored> stored_outputs(const Group& group);

@@ -121,6 +121,8 @@ class GroupFormer {
   std::vector<Group> run() {
     for (const auto& n : graph_.nodes())
       if (n->op && !is_view(*n) && !is_alias(*n)) place(*n);
+    for (std::size_t g = 0; fuse_ && g < groups_.size(); ++g)
+      if (groups_[g].kind == GroupKind::Concat) join_maker(static_cast<int>(g));
     materialize_views();
     for (std::size_t g = 0; g < groups_.size(); ++g) finish(static_cast<int>(g));
     return ordered();
@@ -445,6 +447,19 @@ class GroupFormer {
         sort_members(groups_[static_cast<std::size_t>(g)]);
       }
     }
+  }
+
+  // Pieces that one group computes side by side are stored where they belong.
+  void join_maker(int concat) {
+    const Node& n = *groups_[static_cast<std::size_t>(concat)].anchor;
+    const int maker = group_of(n.in(0).node);
+    if (maker == kNone) return;
+    const Group& g = groups_[static_cast<std::size_t>(maker)];
+    const bool elementwise = g.kind == GroupKind::Map || g.kind == GroupKind::Contraction;
+    const bool all = std::all_of(n.inputs.begin(), n.inputs.end(), [&](const Value& v) {
+      return group_of(v.node) == maker && v.shape() == g.domain && v.node->op->pointwise();
+    });
+    if (elementwise && all && same_rate(&n, maker)) merge(concat, maker);
   }
 
   // -- memory

@@ -30,9 +30,10 @@ struct Group {
   Shape domain;                      // of Map and Rows; the contraction's result
   std::vector<int> reduced;          // Rows: the trailing axes reduced
   std::vector<Value> inputs;         // read from memory
-  std::vector<Value> outputs;  // written to memory; a transpose of a member among them is a permuted store
-  std::vector<Group> parts;    // Attention: the scores' group, the rows' and the result's. Cascade: in order
-  std::string name() const;    // "conv_add_relu"
+  // Written to memory; a transpose of a member among them is a permuted store, a concatenation of members several.
+  std::vector<Value> outputs;
+  std::vector<Group> parts;  // Attention: the scores' group, the rows' and the result's. Cascade: in order
+  std::string name() const;  // "conv_add_relu"
 };
 
 // Groups in an order in which they can run. `fuse` off: a group per node. What derives from constants and parameters

@@ -11,6 +11,7 @@
 #include "loops/simplify.h"
 #include "passes/cascade.h"
 #include "passes/groups.h"
+#include "passes/in_place.h"
 #include "passes/pipeline.h"
 #include "passes/tune.h"
 #include "runtime/builder.h"
@@ -51,9 +52,10 @@ class Lowering {
       for (Group& g : find_cascades(graph_, groups)) groups.push_back(std::move(g));
     choices_ = choose_ways(groups, context, target_, options_);
     settle_cascades(groups, choices_, apart);
+    const InPlace in_place = find_in_place(groups, fixed);
     std::vector<Lowered> lowered(groups.size());
     const auto lower_at = [&](std::size_t i) {
-      if (groups[i].kind == GroupKind::Control) return;
+      if (groups[i].kind == GroupKind::Control || in_place.groups.contains(i)) return;
       lowered[i] = lower_one(groups[i], context, choices_[i].way);
       for (Call& c : lowered[i].calls) c.program = loops::simplify(c.program);
     };
@@ -65,10 +67,14 @@ class Lowering {
         programs.push_back(c.program);
       }
     const auto compiled = target_.compile(programs);
+    for (const Piece& p : in_place.pieces)
+      ids_[key(p.value)] = builder_.alias(memory(p.whole), p.value.type(), p.offset);
     std::size_t next = 0;
     for (std::size_t i = 0; i < groups.size(); ++i) {
       if (groups[i].kind == GroupKind::Control) {
         control(*groups[i].anchor);
+      } else if (in_place.groups.contains(i)) {
+        builder_.note(noted(groups[i], "in place"));
       } else {
         append(groups[i], lowered[i], choices_[i], compiled, next);
       }
@@ -166,8 +172,7 @@ class Lowering {
               const std::vector<std::shared_ptr<const Kernel>>& compiled, std::size_t& next) {
     std::vector<ValueId> temps;
     for (const Type& t : lowered.temps) temps.push_back(builder_.temp(t));
-    for (const Value& v : g.outputs)
-      if (!ids_.contains(key(v))) ids_[key(v)] = builder_.temp(v.type());
+    for (const Value& v : g.outputs) memory(v);
     for (std::size_t c = 0; c < lowered.calls.size(); ++c, ++next) {
       const Call& call = lowered.calls[c];
       if (lowered.defines.empty() && taken_from_before(lowered, call, temps)) continue;
@@ -188,10 +193,21 @@ class Lowering {
       builder_.kernel(fixed ? Phase::Prepare : Phase::Run, info, std::move(step));
       if (c == 0 && !lowered.defines.empty()) builder_.define(info, temps[0], lowered.defines);
     }
-    std::string note = g.name() + ": " + lowered.way;
+    std::string note = lowered.way;
     if (const std::string tried = choice.str(); !tried.empty()) note += " of " + tried;
     if (!choice.apart.empty()) note += ", not joined with what it reads: " + choice.apart;
-    builder_.note(note + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")"));
+    builder_.note(noted(g, note));
+  }
+
+  static std::string noted(const Group& g, const std::string& how) {
+    return g.name() + ": " + how + (g.anchor->source.empty() ? "" : "  (" + g.anchor->source + ")");
+  }
+
+  // Where a group's result goes: memory of its own, unless it has a place already.
+  ValueId memory(Value v) {
+    const auto [at, is_new] = ids_.emplace(key(v), 0);
+    if (is_new) at->second = builder_.temp(v.type());
+    return at->second;
   }
 
   // What a group prepares for itself of values alone, as a panel of weights, is prepared once for all that want the same.

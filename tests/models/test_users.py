@@ -25,7 +25,8 @@ class Recurrent(nn.Module):
     def __init__(self, kind: str, **options: Any) -> None:
         super().__init__()
         self.layers = getattr(nn, kind)(8, 16, batch_first=True, **options)
-        self.head = nn.Linear(16 * (2 if options.get("bidirectional") else 1), 3)
+        shown = options.get("proj_size", 16) * (2 if options.get("bidirectional") else 1)
+        self.head = nn.Linear(shown, 3)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         y, state = self.layers(x)
@@ -36,8 +37,11 @@ RECURRENT: list[tuple[str, dict[str, Any]]] = [
     ("LSTM", {}),
     ("LSTM", {"bidirectional": True, "num_layers": 2}),
     ("LSTM", {"bias": False}),
+    ("LSTM", {"proj_size": 5}),
     ("GRU", {}),
+    ("GRU", {"bidirectional": True, "bias": False}),
     ("RNN", {"nonlinearity": "relu"}),
+    ("RNN", {"num_layers": 2}),
 ]
 
 
@@ -57,6 +61,60 @@ def test_recurrent_layers_train_and_infer(kind: str, options: dict[str, Any]) ->
         with torch.no_grad():
             assert zoo.relative_error(run(x)[0], exact(x.double())[0]) <= 1e-5
     assert bridge.explain().eager_ops.total() == 0, str(bridge.explain())
+
+
+@pytest.mark.parametrize("shown", ["states", "last state", "last cell"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_gradients_of_recurrent_layers_reach_inputs_and_first_states(kind: str, shown: str) -> None:
+    """Whatever alone is used of the results, at several batch sizes, one step as well."""
+    layers = getattr(nn, kind)(3, 6)
+    exact = copy.deepcopy(layers).double()
+
+    def loss(layers: nn.Module, x: torch.Tensor, *first: torch.Tensor) -> torch.Tensor:
+        y, last = layers(x, first if kind == "LSTM" else first[0])
+        last = last if kind == "LSTM" else (last, last)
+        result: torch.Tensor = {"states": y, "last state": last[0], "last cell": last[1]}[shown]
+        return result.square().sum()
+
+    with torch._dynamo.config.patch(allow_rnn=True):
+        run = torch.compile(loss, backend="deepseek", fullgraph=True)
+        for times, batch in ((5, 2), (5, 3), (5, 9), (1, 4)):
+            given = [torch.randn(times, batch, 3), torch.randn(1, batch, 6), torch.randn(1, batch, 6)]
+            given = given if kind == "LSTM" else given[:2]
+            ours = [t.clone().requires_grad_() for t in given]
+            want = [t.double().requires_grad_() for t in given]
+            got = torch.autograd.grad(run(layers, *ours), ours + list(layers.parameters()))
+            right = torch.autograd.grad(loss(exact, *want), want + list(exact.parameters()))
+            for g, r in zip(got, right, strict=True):
+                assert zoo.relative_error(g, r) <= 1e-5
+    assert bridge.explain().eager_ops.total() == 0, str(bridge.explain())
+
+
+def test_dropout_between_recurrent_layers_is_that_of_eager() -> None:
+    layers = nn.GRU(4, 8, num_layers=3, dropout=0.5)
+    x = torch.randn(5, 2, 4)
+    with torch._dynamo.config.patch(allow_rnn=True):
+        run = torch.compile(layers, backend="deepseek", fullgraph=True)
+        results = []
+        for function in (layers, run):
+            torch.manual_seed(3)
+            results.append(function(x)[0])
+    torch.testing.assert_close(results[1], results[0])
+
+
+def test_other_backends_trace_recurrent_layers_as_pytorch_does() -> None:
+    seen: list[str] = []
+
+    def look(module: Any, _: Any) -> Any:
+        seen.extend(str(node.target) for node in module.graph.nodes)
+        return module
+
+    backend = torch._dynamo.backends.common.aot_autograd(fw_compiler=look)
+    layers = nn.LSTM(4, 8)
+    with torch._dynamo.config.patch(allow_rnn=True):
+        torch.compile(layers, backend=backend)(torch.randn(3, 2, 4, requires_grad=True))
+    assert seen
+    assert not [target for target in seen if "deepseek" in target]
 
 
 def generator(name: str) -> nn.Module:

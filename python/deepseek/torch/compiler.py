@@ -23,6 +23,7 @@ from deepseek import precisions
 from deepseek.errors import invalid
 from deepseek.torch import cached, pairs, report, saved
 from deepseek.torch.cached import Compiled
+from deepseek.torch.expansion import unroll
 from deepseek.torch.library import decompositions
 from deepseek.torch.pairs import BORDERS
 from deepseek.torch.partition import (
@@ -40,6 +41,7 @@ from deepseek.torch.partition import (
 )
 from deepseek.torch.piece import Piece
 from deepseek.torch.program import Program
+from deepseek.torch.recurrent import whole_layers
 from deepseek.torch.translate import Refused, source_of, translate
 
 
@@ -79,6 +81,7 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compiled:
     graph = module.graph
+    unroll(graph)
     pairs.rewrite(graph)
     clean(graph)
     _check_functional(graph)
@@ -214,6 +217,6 @@ def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any
             saved.partition, storage=STORAGE[options.storage or "fp32"], budget=options.memory_budget
         ),
     )
-    with cached.kept(module, options, options.threads or torch.get_num_threads()):
+    with cached.kept(module, options, options.threads or torch.get_num_threads()), whole_layers():
         compiled: Callable[..., Any] = compiler(module, example_inputs)
     return compiled

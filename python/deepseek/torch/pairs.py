@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
-from torch._guards import detect_fake_mode
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from deepseek.torch import complex_rules
 from deepseek.torch.complex_rules import Complex
-from deepseek.torch.library import decompositions
+from deepseek.torch.expansion import expand
 from deepseek.torch.partition import has_effect, tensors_of
 from deepseek.torch.shapes import Unsupported
 
@@ -27,8 +25,6 @@ aten = torch.ops.aten
 
 BORDERS = frozenset({aten.view_as_real.default, aten.view_as_complex.default})
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
-# What tells where a node comes from.
-_SOURCE = ("stack_trace", "nn_module_stack", "fwd_nn_module_stack", "source_fn_stack")
 
 
 class Parts(NamedTuple):
@@ -128,44 +124,12 @@ class _Rewriter:
             node.replace_input_with(source, self.whole[source])
 
     def traced(self, node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> list[Any]:
-        """Adds before `node` what the function computes; its results, with nodes in the place of tensors."""
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
-        fakes = [leaves[i].meta["val"] for i in places]
-        if not all(isinstance(fake, Tensor) and static(fake) for fake in fakes):
+        tensors = [
+            leaf.meta["val"] for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, fx.Node)
+        ]
+        if not all(isinstance(tensor, Tensor) and static(tensor) for tensor in tensors):
             raise Unsupported("complex tensors of symbolic size")
-        shape: list[pytree.TreeSpec] = []
-
-        def call(*tensors: Tensor) -> list[Any]:
-            filled = list(leaves)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor
-            args, kwargs = pytree.tree_unflatten(filled, structure)
-            results, spec = pytree.tree_flatten(function(*args, **kwargs))
-            shape[:] = [spec]
-            return results
-
-        fakes = [fake.resolve_conj().resolve_neg() for fake in fakes]  # as PyTorch does where values come in
-        mode = detect_fake_mode(fakes or tensors_of(node.meta["val"]))
-        assert mode is not None
-        with mode, torch.no_grad():
-            module = make_fx(call, decompositions())(*fakes)
-        return list(pytree.tree_unflatten(self.copied(node, module, [leaves[i] for i in places]), shape[0]))
-
-    def copied(self, node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> list[fx.Node]:
-        source = {key: node.meta[key] for key in _SOURCE if key in node.meta}
-        copies: dict[fx.Node, fx.Node] = {}
-        remaining = iter(inputs)
-        with self.graph.inserting_before(node):
-            for inner in module.graph.nodes:
-                if inner.op == "placeholder":
-                    copies[inner] = next(remaining)
-                elif inner.op == "output":
-                    return [copies[result] for result in inner.args[0]]
-                else:
-                    copies[inner] = self.graph.node_copy(inner, copies.__getitem__)
-                    copies[inner].meta = {**source, "val": inner.meta["val"]}
-        raise AssertionError("a graph without an output")
+        return list(expand(node, function, args, kwargs))
 
 
 def _cast(results: Any, dtypes: list[torch.dtype]) -> list[Any]:

@@ -1,0 +1,74 @@
+"""Puts what a Python function of tensors computes into a graph that is traced already: steps of recurrent
+layers, which come as one op, and what others need (pairs.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._guards import detect_fake_mode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from deepseek.torch.library import decompositions
+from deepseek.torch.partition import has_effect, tensors_of
+from deepseek.torch.recurrent import STEPS
+
+# What tells where a node comes from.
+_SOURCE = ("stack_trace", "nn_module_stack", "fwd_nn_module_stack", "source_fn_stack")
+
+
+def unroll(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        if node.target not in STEPS:
+            continue
+        results = expand(node, STEPS[node.target], node.args, node.kwargs)
+        if isinstance(results, fx.Node):
+            node.replace_all_uses_with(results)
+            continue
+        for user in list(node.users):
+            user.replace_all_uses_with(results[user.args[1]])
+    graph.eliminate_dead_code(has_effect)
+
+
+def expand(node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Adds before `node` what the function computes; its results, with nodes in the place of tensors."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
+    fakes = [leaves[i].meta["val"] for i in places]
+    shape: list[pytree.TreeSpec] = []
+
+    def call(*tensors: Tensor) -> list[Any]:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        args, kwargs = pytree.tree_unflatten(filled, structure)
+        results, spec = pytree.tree_flatten(function(*args, **kwargs))
+        shape[:] = [spec]
+        return results
+
+    fakes = [fake.resolve_conj().resolve_neg() for fake in fakes]  # as PyTorch does where values come in
+    mode = detect_fake_mode(fakes or tensors_of(node.meta["val"]))
+    assert mode is not None
+    with mode, torch.no_grad():
+        module = make_fx(call, decompositions())(*fakes)
+    return pytree.tree_unflatten(_copied(node, module, [leaves[i] for i in places]), shape[0])
+
+
+def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> list[fx.Node]:
+    source = {key: node.meta[key] for key in _SOURCE if key in node.meta}
+    copies: dict[fx.Node, fx.Node] = {}
+    remaining = iter(inputs)
+    with node.graph.inserting_before(node):
+        for inner in module.graph.nodes:
+            if inner.op == "placeholder":
+                copies[inner] = next(remaining)
+            elif inner.op == "output":
+                return [copies[result] for result in inner.args[0]]
+            else:
+                copies[inner] = node.graph.node_copy(inner, copies.__getitem__)
+                copies[inner].meta = {**source, "val": inner.meta["val"]}
+    raise AssertionError("a graph without an output")
