@@ -41,6 +41,9 @@ def test_polynomials(name: str) -> None:
     check(lambda x, n: polynomial(x, n), x, torch.arange(-1, 12), rtol=1e-12, atol=1e-12)
     check(lambda x: polynomial(x, 3), x[:-1].float(), rtol=1e-4, atol=1e-5)  # PyTorch loses the NaN
     check(lambda n: polynomial(0.25, n), torch.tensor([0, 5, 130, 2]), rtol=1e-5, atol=1e-4)
+    large = torch.tensor([-10701, -55, -2, 3, 55, 10701]).unsqueeze(1)  # infinite, then NaN
+    check(lambda x, n: polynomial(x, n), large, torch.tensor([2, 11, 23, 40, 300]), rtol=1e-4, atol=0.0)
+    check(lambda x, n: polynomial(x, n), large.double(), torch.tensor([88, 511]), rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.parametrize("name", BESSEL)

@@ -1,7 +1,8 @@
 """Orthogonal polynomials of a degree that is a tensor, by their recurrences (Abramowitz and Stegun, 22.7).
 
 P(0) = 1, P(1) is linear, P(k + 1) = (a x + b) P(k) - c P(k - 1) with a, b and c that depend on k. The loop
-runs until the highest degree is reached. A negative degree gives 0, as in ATen.
+runs until the highest degree is reached. A negative degree gives 0, as in ATen. It counts in float64, but
+what leaves the result's dtype is infinite, and NaN by the recurrence two degrees later, as in ATen.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, Operand, loop, rule
+from deepseek.torch.shapes import TORCH_DTYPES
 
 aten = torch.ops.aten
 
@@ -65,15 +67,23 @@ def _goes_on(b: Builder, v: dict[str, Value]) -> Value:
 
 
 def _condition(b: Builder, v: dict[str, Value]) -> Value:
-    finite = b.op("less", b.op("abs", v["current"]), b.constant(float("inf"), "float64"))
-    return b.op("logical_and", _goes_on(b, v), finite)
+    number = b.op("logical_not", b.op("is_nan", v["current"]))
+    return b.op("logical_and", _goes_on(b, v), number)
 
 
-def _following(family: Family, b: Builder, v: dict[str, Value]) -> dict[str, Value]:
+def _within(b: Builder, x: Value, dtype: str) -> Value:
+    """x, infinite where a `dtype` would be."""
+    infinite = b.op("mul", x, b.constant(float("inf"), "float64"))
+    largest = b.constant(torch.finfo(TORCH_DTYPES[dtype]).max, "float64")
+    return b.op("select", b.op("greater", b.op("abs", x), largest), infinite, x)
+
+
+def _following(family: Family, dtype: str, b: Builder, v: dict[str, Value]) -> dict[str, Value]:
     k, current = v["k"], v["current"]
     factor = b.op("add", b.op("mul", v["x"], _linear(b, k, *family.a)), _linear(b, k, *family.b))
     previous = b.op("mul", v["previous"], _linear(b, k, *family.c))
-    following = b.op("sub", b.op("mul", factor, current), previous)
+    product = _within(b, b.op("mul", factor, current), dtype)
+    following = _within(b, b.op("sub", product, previous), dtype)
     if family.d is not None:
         following = b.op("div", following, b.op("add", k, b.constant(family.d, "float64")))
     return {
@@ -94,7 +104,7 @@ def _polynomial(family: Family) -> Callable[..., Value]:
         zero = b.constant(0, "int64")
         start = b.op("select", b.op("greater", degree, zero), _linear(b, x, family.slope, family.start), one)
         state = {"k": b.constant(1, "float64"), "previous": one, "current": start}
-        body = functools.partial(_following, family)
+        body = functools.partial(_following, family, dtype)
         result = loop(b, state, {"degree": degree, "x": x}, _condition, body)["current"]
         result = b.op("select", b.op("less", degree, zero), b.constant(0, "float64"), result)
         if family.limited:
