@@ -46,6 +46,15 @@ def test_polynomials(name: str) -> None:
     check(lambda x, n: polynomial(x, n), large.double(), torch.tensor([88, 511]), rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_polygamma_at_its_poles_and_of_no_floats(order: int) -> None:
+    ends = [0.0, 1e-30, 0.3, 1.0, 7.0, float("inf"), float("nan")]
+    check(lambda x: torch.polygamma(order, x), torch.tensor(ends), rtol=1e-5, atol=0.0)
+    check(lambda x: torch.polygamma(order, x), torch.tensor([True, False]), rtol=1e-5, atol=0.0)
+    if order > 1:  # ATen's sine of pi x is not quite 0 at whole numbers
+        check(lambda x: torch.polygamma(order, x), torch.arange(-3, 3), rtol=1e-5, atol=0.0)
+
+
 @pytest.mark.parametrize("name", BESSEL)
 def test_bessel_functions(name: str) -> None:
     function = getattr(torch.special, name)

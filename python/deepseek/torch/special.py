@@ -87,8 +87,10 @@ def _polygamma(n: int, x: Tensor) -> Any:
     low = x < 0.5
     away = torch.where(low, 1 - x, x)
     value = (-1) ** (n + 1) * math.factorial(n) * _zeta_of_positive(n + 1, away)
+    if n == 1:
+        value = torch.where(away == float("inf"), 0.0, value)  # of the others ATen makes NaN
     reflected = (-1) ** n * value - _cotangent_derivative(n, x)
-    pole = torch.full((), float("inf") if n % 2 else float("nan"), dtype=x.dtype)
+    pole = torch.full((), float("inf") if n % 2 else -float("inf"), dtype=x.dtype)
     reflected = torch.where(x == x.floor(), pole, reflected)
     return torch.where(low, reflected, value).to(given)
 
