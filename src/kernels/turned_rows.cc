@@ -11,6 +11,8 @@ namespace {
 
 // Of a task of the phase: as many tiles' rows as fill a few lines, and steps enough to be worth a task.
 constexpr std::int64_t kTiles = 8, kSteps = 64;
+// Steps lie in pages of their own, one after the other, which hardware does not follow: each is asked for so many before.
+constexpr std::int64_t kStepsAhead = 8;
 
 bool is_one_axis(const std::vector<Dim>& dims) { return dims.size() == 1 && dims[0].is_static(); }
 
@@ -46,8 +48,15 @@ Stmt pack_turned(Assembly& a, const Contraction& c, const TurnedTiles& tiles, co
   const Expr index = position + (var(tile.var) * steps + k) * tiles.mr + var(row.var);
   std::vector<Stmt> body = a.scope().take_checks();
   body.push_back(stmt(Store{to, index, cast(to->dtype, value), {}}));
-  return loop(step, LoopKind::Serial,
-              loop(tile, LoopKind::Serial, loop(row, LoopKind::Vector, block(std::move(body)))));
+  const Var from[] = {step.var, row.var};
+  const Expr ahead[] = {var(step.var) + kStepsAhead, 0};
+  std::vector<Stmt> in_tile;
+  visit(value, [&](const Expr& e) {
+    if (e.op() == Op::Load && uses(e->args[0], row.var))
+      in_tile.push_back(stmt(Prefetch{e->buffer, substitute(e->args[0], from, ahead)}));
+  });
+  in_tile.push_back(loop(row, LoopKind::Vector, block(std::move(body))));
+  return loop(step, LoopKind::Serial, loop(tile, LoopKind::Serial, block(std::move(in_tile))));
 }
 
 Buffer pack_all_turned(Assembly& a, const Contraction& c, DType type, std::int64_t mr) {
