@@ -54,7 +54,11 @@ TOLERANCE = {
     torch.bfloat16: (2e-2, 1e-2),
     torch.float16: (4e-3, 1e-3),
 }
-COMPLEX_PART = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+COMPLEX_PART = {
+    torch.complex32: torch.float16,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
 WORSE = 4.0  # how many times eager's own error is right, where its result is far from float64's as well
 SLOW, LARGE = 60, 10_000  # elements of a sample that gradcheck takes one by one, and at all
 MESSAGE = 300  # characters
