@@ -21,11 +21,11 @@ bool is_outermost(const Node& n) {
 }
 
 // The concatenation's pieces, where `made` has the memory of all of them, each once.
-std::optional<std::vector<Piece>> pieces_of(const Node& n, const std::set<Key>& made) {
+std::optional<std::vector<PlacedPiece>> pieces_of(const Node& n, const std::set<Key>& made) {
   const Value whole = n.out();
   const std::int64_t width = bits(whole.dtype());
   if (width < 8 || !is_outermost(n)) return std::nullopt;
-  std::vector<Piece> pieces;
+  std::vector<PlacedPiece> pieces;
   std::set<Key> taken;
   std::int64_t offset = 0;
   for (const Value& v : n.inputs) {
@@ -53,7 +53,7 @@ InPlace find_in_place(std::span<const Group> groups, const std::set<const Node*>
     const auto pieces = pieces_of(*groups[i].anchor, made);
     if (!pieces) continue;
     result.groups.insert(i);
-    for (const Piece& p : *pieces) made.erase(key(p.value));
+    for (const PlacedPiece& p : *pieces) made.erase(key(p.value));
     result.pieces.insert(result.pieces.end(), pieces->begin(), pieces->end());
   }
   return result;

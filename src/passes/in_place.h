@@ -10,15 +10,15 @@
 
 namespace deepseek {
 
-struct Piece {
+struct PlacedPiece {
   Value value;          // what a group writes
   Value whole;          // the concatenation
   std::int64_t offset;  // in elements of `whole`
 };
 
 struct InPlace {
-  std::set<std::size_t> groups;  // concatenations that need no kernel
-  std::vector<Piece> pieces;     // those of a concatenation after the one that it is itself a piece of
+  std::set<std::size_t> groups;     // concatenations that need no kernel
+  std::vector<PlacedPiece> pieces;  // those of a concatenation after the one that it is itself a piece of
 };
 
 // All pieces of such a concatenation are results of other groups in each run (`fixed`: nodes that are known before), each

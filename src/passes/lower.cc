@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
+#include <span>
 
 #include "deepseek/executor.h"
 #include "kernels/attention.h"
 #include "kernels/cascade.h"
 #include "kernels/lowered.h"
 #include "loops/simplify.h"
+#include "passes/alike.h"
 #include "passes/cascade.h"
 #include "passes/groups.h"
 #include "passes/in_place.h"
@@ -53,21 +56,12 @@ class Lowering {
     choices_ = choose_ways(groups, context, target_, options_);
     settle_cascades(groups, choices_, apart);
     const InPlace in_place = find_in_place(groups, fixed);
-    std::vector<Lowered> lowered(groups.size());
-    const auto lower_at = [&](std::size_t i) {
-      if (groups[i].kind == GroupKind::Control || in_place.groups.contains(i)) return;
-      lowered[i] = lower_one(groups[i], context, choices_[i].way);
-      for (Call& c : lowered[i].calls) c.program = loops::simplify(c.program);
-    };
-    in_parallel(groups.size(), lower_at, true);
+    const std::vector<Lowered> lowered = lower_all(groups, in_place.groups, context);
     std::vector<loops::Program> programs;
-    for (Lowered& l : lowered)
-      for (Call& c : l.calls) {
-        c.program.name = "k" + std::to_string(programs.size()) + "_" + c.program.name;
-        programs.push_back(c.program);
-      }
+    for (const Lowered& l : lowered)
+      for (const Call& c : l.calls) programs.push_back(c.program);
     const auto compiled = target_.compile(programs);
-    for (const Piece& p : in_place.pieces)
+    for (const PlacedPiece& p : in_place.pieces)
       ids_[key(p.value)] = builder_.alias(memory(p.whole), p.value.type(), p.offset);
     std::size_t next = 0;
     for (std::size_t i = 0; i < groups.size(); ++i) {
@@ -92,6 +86,34 @@ class Lowering {
     for (const Type& t : n.outputs)
       if (is_complex(t.dtype) || t.dtype == DType::String)
         throw Error(Code::Unsupported, std::string(n.op_name()), n.source, "results of a real dtype", str(t));
+  }
+
+  // Of each group that is not `left_out`, the programs named by their place among all.
+  std::vector<Lowered> lower_all(std::span<const Group> groups, const std::set<std::size_t>& left_out,
+                                 const kernels::LoweringContext& context) {
+    const Alike alike(groups, choices_, context);
+    std::vector<std::optional<Lowered>> lowered(groups.size());
+    const auto lower_at = [&](std::size_t i) {
+      if (groups[i].kind == GroupKind::Control || left_out.contains(i)) return;
+      lowered[i] = lower_one(groups[i], context, choices_[i].way);
+      for (Call& c : lowered[i]->calls) c.program = loops::simplify(c.program);
+    };
+    in_parallel(
+        groups.size(),
+        [&](std::size_t i) {
+          if (alike.first(i) == i) lower_at(i);
+        },
+        true);
+    std::vector<Lowered> all(groups.size());
+    std::size_t programs = 0;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      const std::optional<Lowered>& first = lowered[alike.first(i)];
+      if (alike.first(i) != i && first && !left_out.contains(i)) lowered[i] = alike.renamed(*first, i);
+      if (!lowered[i]) lower_at(i);
+      if (lowered[i]) all[i] = *lowered[i];
+      for (Call& c : all[i].calls) c.program.name = "k" + std::to_string(programs++) + "_" + c.program.name;
+    }
+    return all;
   }
 
   Lowered lower_one(const Group& g, const kernels::LoweringContext& context, const kernels::Way* way) {

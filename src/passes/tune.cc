@@ -11,6 +11,7 @@
 #include <sstream>
 #include <utility>
 
+#include "passes/piece.h"
 #include "runtime/in_parallel.h"
 #include "runtime/launch.h"
 
@@ -33,46 +34,6 @@ constexpr double kWorthMeasuring = 4e6;  // multiply-adds: less takes microsecon
 constexpr double kClearly = 0.97;        // of the cheapest way's time: less far off is noise
 
 double since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-// A group as a graph of its own: what it reads from memory are inputs, parameters where it is known before a run.
-class Piece {
- public:
-  Piece(const Group& group, const LoweringContext& context) : group_(group), context_(context) {
-    for (const Value& v : group.inputs) reads_.insert({v.node, v.index});
-    for (const Value& v : group.outputs) graph.output("y" + std::to_string(outputs_++), build(v));
-  }
-  Graph graph;
-
- private:
-  bool belongs(const Node& n) const {
-    return is_view(n) || is_alias(n) ||
-           std::find(group_.members.begin(), group_.members.end(), &n) != group_.members.end();
-  }
-
-  Value build(Value v) {
-    const auto at = std::pair(v.node, v.index);
-    if (const auto it = made_.find(at); it != made_.end()) return it->second;
-    const Node& n = *v.node;
-    if (n.is_constant() && n.data.numel() == 1) return made_[at] = graph.constant(n.data);
-    if (reads_.contains(at) || !n.op || !belongs(n)) {
-      const bool known = n.is_constant() || context_.fixed.contains(&n);
-      const std::string name = (known ? "w" : "x") + std::to_string(made_.size());
-      return made_[at] =
-                 graph.placeholder(name, v.dtype(), v.shape(), known ? Role::Parameter : Role::Argument);
-    }
-    std::vector<Value> inputs;
-    for (const Value& input : n.inputs) inputs.push_back(input ? build(input) : Value{});
-    const std::vector<Value> results = graph.ops(n.op_name(), std::move(inputs), n.attrs);
-    for (std::size_t i = 0; i < results.size(); ++i) made_[{v.node, static_cast<int>(i)}] = results[i];
-    return made_[at];
-  }
-
-  const Group& group_;
-  const LoweringContext& context_;
-  std::set<std::pair<const Node*, int>> reads_;
-  std::map<std::pair<const Node*, int>, Value> made_;
-  int outputs_ = 0;
-};
 
 bool is_static(const Group& g) {
   const auto known = [](const Type& t) {
@@ -210,7 +171,7 @@ class Tuning {
       for (const TriedWay& w : choices_[i].ways)
         if (w.cost <= effort_.price_ratio * choices_[i].ways.front().cost) close.push_back(w);
       if (close.size() < 2 || close.front().cost < kWorthMeasuring || !is_static(groups_[i])) continue;
-      auto piece = std::make_unique<Graph>(std::move(Piece(groups_[i], context_).graph));
+      auto piece = std::make_unique<Graph>(std::move(piece_of(groups_[i], context_.fixed).graph));
       std::string key = "ways " + std::to_string(options_.threads) + " " +
                         std::to_string(static_cast<int>(options_.precision)) + "\n" + piece->str();
       Question& q = questions_[std::move(key)];

@@ -106,13 +106,22 @@ class CpuTarget final : public Target {
     std::unordered_map<std::string, std::size_t> by_key;
     std::vector<std::size_t> job_of(programs.size());
     std::vector<Job> all(programs.size());
+    std::unordered_map<const void*, std::size_t> by_body;  // of programs that differ in their names at most
+    std::vector<std::size_t> first(programs.size());
+    for (std::size_t i = 0; i < programs.size(); ++i)
+      first[i] = codegen::dumping() ? i : by_body.emplace(programs[i].body.get(), i).first->second;
     const auto prepare = [&](std::size_t i) {
+      if (first[i] != i) return;
       all[i].program = programs[i];
       if (!codegen::dumping()) all[i].program.name = kName;
       all[i].key = key_of(all[i].program);
     };
     in_parallel(all.size(), prepare, true);
     for (std::size_t i = 0; i < programs.size(); ++i) {
+      if (first[i] != i) {
+        job_of[i] = job_of[first[i]];
+        continue;
+      }
       const auto [it, is_new] = by_key.emplace(all[i].key, jobs.size());
       if (is_new) jobs.push_back(std::move(all[i]));
       job_of[i] = it->second;
