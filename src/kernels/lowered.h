@@ -101,6 +101,8 @@ std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& con
 std::optional<Price> price_gemm(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Price> price_gemm_windows(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_winograd_gradient(const Group& group, const LoweringContext& context);
+std::optional<Price> price_winograd_gradient(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_conv_gradient(const Group& group, const LoweringContext& context);
 std::optional<Price> price_conv_gradient(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_depthwise(const Group& group, const LoweringContext& context);

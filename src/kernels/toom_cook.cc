@@ -12,8 +12,6 @@ using namespace loops;
 
 namespace {
 
-constexpr std::size_t kTaps = 3;
-
 // The product of two polynomials, lowest power first.
 std::vector<double> times(const std::vector<double>& p, const std::vector<double>& q) {
   std::vector<double> r(p.size() + q.size() - 1, 0.0);
@@ -76,12 +74,12 @@ Matrix transposed(const Matrix& m) {
 
 }  // namespace
 
-ToomCook toom_cook(std::int64_t outputs) {
-  check(outputs == 2 || outputs == 4, "tiles of 2 or 4 outputs");
+ToomCook toom_cook(std::int64_t outputs, std::int64_t taps) {
+  const auto m = static_cast<std::size_t>(outputs), r = static_cast<std::size_t>(taps), n = m + r - 1;
+  check(n == 4 || n == 6, "transforms of 4 or 6 points");
   const double s = std::sqrt(0.5);
   const std::vector<double> a =
-      outputs == 2 ? std::vector<double>{0, 1, -1} : std::vector<double>{0, s, -s, 2 * s, -2 * s};
-  const auto m = static_cast<std::size_t>(outputs), n = m + kTaps - 1;
+      n == 4 ? std::vector<double>{0, 1, -1} : std::vector<double>{0, s, -s, 2 * s, -2 * s};
   ToomCook t{outputs, {}, {}, {}};
   t.output.resize(m);
   for (std::size_t j = 0; j < a.size(); ++j) {
@@ -92,12 +90,14 @@ ToomCook toom_cook(std::int64_t outputs) {
     row.resize(n, 0.0);
     for (double& x : row) x = std::copysign(1.0, scale) * x;
     t.input.push_back(row);
-    t.kernel.push_back({1, a[j], a[j] * a[j]});
+    t.kernel.emplace_back();
+    for (std::size_t k = 0; k < r; ++k) t.kernel.back().push_back(std::pow(a[j], static_cast<double>(k)));
     for (std::size_t i = 0; i < m; ++i)
       t.output[i].push_back(std::pow(a[j], static_cast<double>(i)) / std::abs(scale));
   }
   t.input.push_back(vanishing(a, a.size()));
-  t.kernel.push_back({0, 0, 1});
+  t.kernel.emplace_back(r, 0.0);
+  t.kernel.back().back() = 1;
   for (std::size_t i = 0; i < m; ++i) t.output[i].push_back(i + 1 == m ? 1 : 0);
   // Rounding must not hide that a coefficient is 0 or 1.
   for (Matrix* matrix : {&t.input, &t.kernel, &t.output})

@@ -1,6 +1,6 @@
 // Fewer multiplications for a short correlation: the transforms of Toom and Cook, which Winograd (and Lavin and Gray,
 // "Fast Algorithms for Convolutional Neural Networks", 2015) apply in two dimensions:
-//   m outputs of a correlation with 3 taps = output ((kernel w) * (input x)), elementwise over m + 2 points.
+//   m outputs of a correlation with r taps = output ((kernel w) * (input x)), elementwise over m + r - 1 points.
 #pragma once
 
 #include <functional>
@@ -15,16 +15,16 @@ using Matrix = std::vector<std::vector<double>>;
 
 struct ToomCook {
   std::int64_t outputs;  // m
-  Matrix input;          // (m+2) x (m+2)
-  Matrix kernel;         // (m+2) x 3
-  Matrix output;         // m x (m+2)
-  std::int64_t points() const { return outputs + 2; }
+  Matrix input;          // points x points
+  Matrix kernel;         // points x r
+  Matrix output;         // m x points
+  std::int64_t points() const { return static_cast<std::int64_t>(input.size()); }
 };
 
-// For m = 2 and m = 4. The points are 0, infinity and pairs of opposite sign, whose results share their even and odd
-// parts; those of m = 4 are +-sqrt(1/2) and +-sqrt(2), which halve the error of the usual +-1 and +-2. The scales that
+// For 4 or 6 points. They are 0, infinity and pairs of opposite sign, whose results share their even and odd parts; those
+// of 6 are +-sqrt(1/2) and +-sqrt(2), which halve the error of the usual +-1 and +-2. The scales that
 // belong to the points are in `output`: without them a kernel's transform costs least and rounds least.
-ToomCook toom_cook(std::int64_t outputs);
+ToomCook toom_cook(std::int64_t outputs, std::int64_t taps = 3);
 
 // matrix * x as statements: each intermediate is a Let appended to `lets`, so that it is computed once.
 std::vector<loops::Expr> transform(const Matrix& matrix, std::span<const loops::Expr> x,

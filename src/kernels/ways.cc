@@ -16,6 +16,7 @@ constexpr Way kWays[] = {
     {"winograd 2x2", lower_winograd<2, false>, false, price_winograd<2, false>},
     {"winograd at use 4x4", lower_winograd<4, true>, false, price_winograd<4, true>},
     {"winograd at use 2x2", lower_winograd<2, true>, false, price_winograd<2, true>},
+    {"winograd gradient", lower_winograd_gradient, false, price_winograd_gradient},
     {"conv gradient", lower_conv_gradient, false, price_conv_gradient},
     {"gemm windows", lower_gemm_windows, false, price_gemm_windows},
     {"gemm", lower_gemm, false, price_gemm},

@@ -31,7 +31,15 @@ const Case kCases[] = {
     {2, 7, 7, 24, 33, 1, 1, {1, 1}, {0, 0}, {0, 0}, {1, 1}},
     {1, 50, 41, 12, 10, 1, 1, {2, 2}, {0, 0}, {0, 0}, {1, 1}},
     {1, 3, 90, 8, 8, 3, 7, {1, 1}, {0, 6}, {2, 0}, {1, 1}},
+    {2, 29, 36, 17, 34, 3, 3, {1, 1}, {1, 0}, {0, 2}, {1, 1}},  // in chunks, also Winograd's
+    {2, 9, 8, 17, 130, 3, 3, {1, 1}, {0, 3}, {0, 1}, {1, 1}},
+    {2, 5, 4, 16, 16, 3, 3, {1, 1}, {0, 0}, {0, 0}, {1, 1}},
 };
+
+bool suits_winograd(const Case& c) {
+  return c.taps_y == 3 && c.taps_x == 3 && c.strides == List{1, 1} && c.dilation == List{1, 1} &&
+         std::min(c.channels, c.filters) >= 16;
+}
 
 class ConvGradient : public ::testing::TestWithParam<testing::NamedTarget> {};
 
@@ -57,25 +65,49 @@ Graph model(const Case& c, bool last, bool computed) {
   return g;
 }
 
+NamedTensors random_inputs(const Graph& g) {
+  NamedTensors inputs;
+  for (const auto& n : g.nodes()) {
+    if (!n->is_input()) continue;
+    Dims dims;
+    for (const Dim& d : n->outputs[0].shape) dims.push_back(d.value());
+    inputs[n->name] = random_tensor(dims, static_cast<unsigned>(inputs.size() + 1));
+  }
+  return inputs;
+}
+
+// More patches than the second cache holds, several parts of several chunks, the last one not full.
+TEST(WinogradGradient, OfManyPatchesIsTheDirectOne) {
+  const Graph g = model({9, 21, 20, 18, 301, 3, 3, {1, 1}, {1, 1}, {1, 1}, {1, 1}}, true, false);
+  const NamedTensors inputs = random_inputs(g);
+  const Graph done = run_pipeline(g, {});
+  for (const testing::NamedTarget& named : testing::every_target()) {
+    const auto target = named.make();
+    if (!kernels::register_tile(target->info())) continue;
+    const auto by = [&](const std::string& way) {
+      const Executable e = lower(done, *target, {.way = way});
+      EXPECT_NE(e.explain().find(way + " of "), std::string::npos);
+      return e.run(inputs).at("dw");
+    };
+    SCOPED_TRACE(named.name);
+    testing::expect_close(by("winograd gradient"), by("conv gradient"), 2e-5);
+  }
+}
+
 TEST_P(ConvGradient, IsTheDefinition) {
   const auto target = GetParam().make();
   for (const Case& c : kCases)
     for (const auto& [last, computed] :
          {std::pair(true, false), {false, false}, {true, true}, {false, true}}) {
       const Graph g = model(c, last, computed);
-      NamedTensors inputs;
-      for (const auto& n : g.nodes()) {
-        if (!n->is_input()) continue;
-        Dims dims;
-        for (const Dim& d : n->outputs[0].shape) dims.push_back(d.value());
-        inputs[n->name] = random_tensor(dims, static_cast<unsigned>(inputs.size() + 1));
-      }
-      for (const bool forced : {false, true}) {
-        if (forced && !kernels::register_tile(target->info())) continue;
+      const NamedTensors inputs = random_inputs(g);
+      for (const std::string way : {"", "conv gradient", "winograd gradient"}) {
+        if (!way.empty() && !kernels::register_tile(target->info())) continue;
+        if (way.starts_with("winograd") && !suits_winograd(c)) continue;
         const Executable e =
-            forced ? lower(run_pipeline(g, {}), *target, {.way = "conv gradient"}) : compile_for(g, *target);
+            way.empty() ? compile_for(g, *target) : lower(run_pipeline(g, {}), *target, {.way = way});
         SCOPED_TRACE(e.explain());
-        if (forced) EXPECT_NE(e.explain().find("conv gradient of "), std::string::npos);
+        if (!way.empty()) EXPECT_NE(e.explain().find(way + " of "), std::string::npos);
         expect_like_reference(e, g, inputs, 2e-5);
       }
     }

@@ -33,17 +33,21 @@ std::vector<double> times(const Matrix& m, const std::vector<double>& x) {
 TEST(ToomCook, CorrelatesInOneDimension) {
   std::mt19937 rng(1);
   std::uniform_real_distribution<double> uniform(-1, 1);
-  for (const std::int64_t m : {2, 4}) {
-    const kernels::ToomCook t = kernels::toom_cook(m);
-    std::vector<double> x(static_cast<std::size_t>(t.points())), w(3);
+  using Sizes = std::pair<std::int64_t, std::int64_t>;
+  for (const auto& [m, taps] : {Sizes{2, 3}, Sizes{4, 3}, Sizes{3, 2}, Sizes{3, 4}}) {
+    const kernels::ToomCook t = kernels::toom_cook(m, taps);
+    std::vector<double> x(static_cast<std::size_t>(t.points())), w(static_cast<std::size_t>(taps));
     for (double& v : x) v = uniform(rng);
     for (double& v : w) v = uniform(rng);
     std::vector<double> product = times(t.input, x);
     const std::vector<double> kernel = times(t.kernel, w);
     for (std::size_t i = 0; i < product.size(); ++i) product[i] *= kernel[i];
     const std::vector<double> y = times(t.output, product);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(m); ++i)
-      EXPECT_NEAR(y[i], x[i] * w[0] + x[i + 1] * w[1] + x[i + 2] * w[2], 1e-13);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(m); ++i) {
+      double sum = 0;
+      for (std::size_t k = 0; k < w.size(); ++k) sum += x[i + k] * w[k];
+      EXPECT_NEAR(y[i], sum, 1e-13);
+    }
   }
 }
 
