@@ -124,14 +124,14 @@ def test_command(tmp_path: Path) -> None:
 def test_weights_that_several_products_read_are_packed_once() -> None:
     graph = ds.Graph()
     w = graph.placeholder("w", shape=[48, 48], dtype="float32")
-    x = graph.placeholder("x", shape=[5, 48], dtype="float32")
+    x = graph.placeholder("x", shape=[300, 48], dtype="float32")
     for _ in range(3):
         x = graph.tanh(graph.matmul(x, w))
     graph.matmul(x, graph.transpose(w, perm=[1, 0]), name="y")
     executable = ds.compile(graph, threads=1)
     rng = np.random.default_rng(0)
     arrays = {
-        name: rng.standard_normal(shape).astype("f") for name, shape in (("w", (48, 48)), ("x", (5, 48)))
+        name: rng.standard_normal(shape).astype("f") for name, shape in (("w", (48, 48)), ("x", (300, 48)))
     }
     packs = [step for step in ds.profile(executable, arrays, runs=2).steps if step.way == "gemm pack"]
     assert len(packs) == 2  # w and its transpose
