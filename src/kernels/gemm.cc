@@ -110,27 +110,24 @@ class GemmLowering {
   Lowered run(Precision asked) {
     Lowered result;
     result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
-    if (reads_right_) {
-      result.calls = {multiply({})};
-      result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
-      return result;
-    }
-    const Dim panels = ceildiv(n_, b_.nr);
-    result.temps = {Type{stored_, {packed_size()}}};
-    result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
-                                  : pack_words(g_, c_, b_.nr, {stored_, padded_, in_word_}, 0, narrow_)};
-    result.calls[0].flops = batch_ * panels * k_ * b_.nr;  // elements moved
-    if (has_blocks()) {
-      for (Type& t : block_temps(*narrow_, c_, b_.nr)) result.temps.push_back(std::move(t));
-      result.calls.push_back(pack_blocks(g_, *narrow_, c_, b_.nr, 1));
-      result.calls.back().flops = numel(result.temps.back().shape);
-    }
-    result.calls.push_back(multiply(result.temps[0]));
+    if (!reads_right_) pack_right(result);
+    result.calls.push_back(multiply(reads_right_ ? Type{} : result.temps[0]));
     result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
     return result;
   }
 
  private:
+  void pack_right(Lowered& result) const {
+    result.temps = {Type{stored_, {packed_size()}}};
+    result.calls = {in_word_ == 1 ? pack_panels(g_, c_, b_.nr, result.temps[0], 0, target_, narrow_)
+                                  : pack_words(g_, c_, b_.nr, {stored_, padded_, in_word_}, 0, narrow_)};
+    result.calls[0].flops = batch_ * ceildiv(n_, b_.nr) * k_ * b_.nr;  // elements moved
+    if (!has_blocks()) return;
+    for (Type& t : block_temps(*narrow_, c_, b_.nr)) result.temps.push_back(std::move(t));
+    result.calls.push_back(pack_blocks(g_, *narrow_, c_, b_.nr, 1));
+    result.calls.back().flops = numel(result.temps.back().shape);
+  }
+
   Dim packed_size() const { return batch_ * ceildiv(n_, b_.nr) * padded_ * b_.nr; }
 
   // Whole numbers are packed as those, and become floats when they are multiplied.

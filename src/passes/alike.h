@@ -1,7 +1,6 @@
 // Groups that do equal work, as the layers of a model do: one is lowered for all of them.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <span>
 #include <vector>
