@@ -5,12 +5,13 @@
 //
 // Sums stay in registers over a chunk of pixels that the first cache holds, and wait in memory between chunks. Tasks own a
 // panel of dy's channels and, where there are few of those, a part of the pixels; a phase after adds the parts up. Few
-// pixels are one chunk: a task owns a panel and a tap and stores its sums by itself.
+// pixels are one chunk: a task owns a panel and some channels of x and stores its sums by itself.
 #include <algorithm>
 #include <functional>
 #include <string>
 
 #include "kernels/assembly.h"
+#include "kernels/gradient_results.h"
 #include "kernels/register_tile.h"
 
 namespace deepseek::kernels {
@@ -22,6 +23,7 @@ namespace {
 constexpr std::int64_t kFewPixels = 1024;   // one chunk: the second cache holds a panel of them
 constexpr std::int64_t kLeastPixels = 128;  // of a chunk: sums are read and written once in it
 constexpr std::int64_t kWantedTasks = 8;    // enough for a few threads to share evenly
+constexpr std::int64_t kRowsOfTask = 64;    // channels of x, where a task stores its sums by itself
 constexpr double kCopyCost = 4;             // of an element that is not read in place, in multiply-adds
 
 // What is known of an axis of the image.
@@ -37,7 +39,8 @@ class ConvGradientLowering {
         n_(*group.anchor),
         x_layout_(text("input_layout")),
         dy_layout_(text("kernel_layout")),
-        y_layout_(text("output_layout")) {
+        y_layout_(text("output_layout")),
+        results_(group, target) {
     for (const char l : {'0', '1'}) {
       const auto d = static_cast<std::size_t>(l - '0');
       sides_[d] = {size(n_.in(1), dy_layout_, l), size(n_.out(), y_layout_, l),
@@ -75,14 +78,10 @@ class ConvGradientLowering {
     Lowered result;
     Assembly a(g_);
     const Image x = image(a, 0), dy = image(a, 1);
-    if (direct_) {
-      const Axis panel = make_axis("panel", panels_), down = make_axis("tap_y", sides_[0].taps),
-                 across = make_axis("tap_x", sides_[1].taps);
-      const Axis grid[] = {panel, down, across};
-      a.phase(parallel_over(grid, tiles(a, x, dy, {var(panel.var), var(down.var), var(across.var), 0}, {})));
-    } else {
+    if (direct_)
+      sums_at_once(a, x, dy);
+    else
       sums_in_parts(a, x, dy);
-    }
     result.calls.push_back(a.finish(g_.name()));
     result.calls[0].flops = Dim(2 * lines_ * sides_[1].pixels * taps_) * Dim(rows_ * columns_);
     result.way = "conv gradient";
@@ -166,23 +165,25 @@ class ConvGradientLowering {
     Expr first_line;  // of the chunk: lines of pixels, image by image
   };
 
-  // The sums' element (row, column): in memory between chunks; none: stored as results.
+  // The sums' element (row, column): in memory between chunks, or results of a block.
   struct Sums {
     Buffer buffer;
     std::function<Expr(const Expr& row, const Expr& column)> index;
+    const GradientResults::Block* block = nullptr;
   };
 
   Expr row_of(const Place& p, const Expr& channel) const {
     return (p.tap_y * sides_[1].taps + p.tap_x) * rows_ + channel;
   }
 
-  // One tap's tiles of a panel over a chunk of lines.
-  Stmt tiles(Assembly& a, const Image& x, const Image& dy, const Place& p, const Sums& sums) {
-    const Axis block_of = make_axis("rows", rows_ / mr_);
+  // One tap's tiles of `rows` channels of x and a panel over a chunk of lines.
+  Stmt tiles(Assembly& a, const Image& x, const Image& dy, const Place& p, const Sums& sums,
+             const Expr& first, std::int64_t rows) {
+    const Axis block_of = make_axis("rows", rows / mr_);
     std::vector<Stmt> result = {
-        loop(block_of, LoopKind::Serial, tile(a, x, dy, p, sums, var(block_of.var) * mr_, mr_))};
-    if (const std::int64_t rest = rows_ % mr_; rest > 0)
-      result.push_back(tile(a, x, dy, p, sums, rows_ - rest, rest));
+        loop(block_of, LoopKind::Serial, tile(a, x, dy, p, sums, first + var(block_of.var) * mr_, mr_))};
+    if (const std::int64_t rest = rows % mr_; rest > 0)
+      result.push_back(tile(a, x, dy, p, sums, first + (rows - rest), rest));
     return block(std::move(result));
   }
 
@@ -245,19 +246,32 @@ class ConvGradientLowering {
       stores = stmt(Store{sums.buffer, base + var(i) * (panels_ * nr_) + var(j), var(value), {}});
     } else {
       task.push_back(stmt(TileFill{c, zero(DType::F32)}));
-      stores = results(a, p.tap_y, p.tap_x, first + var(i), column + var(j), var(value));
+      stores = block(results_.take(a, *sums.block, first + var(i) - sums.block->row, var(j), p.tap_y, p.tap_x,
+                                   var(value)));
     }
     task.push_back(loop(line, LoopKind::Serial, guarded));
-    task.push_back(stmt(TileStore{c, i, j, value, height, sums.buffer ? Expr(nr_) : columns, stores}));
+    const bool all_columns = sums.buffer || results_.are_turned();
+    task.push_back(stmt(TileStore{c, i, j, value, height, all_columns ? Expr(nr_) : columns, stores}));
     return block(std::move(task));
   }
 
-  // Stores what becomes of the sum at a tap and channels of x and dy.
-  Stmt results(Assembly& a, const Expr& tap_y, const Expr& tap_x, const Expr& row, const Expr& column,
-               const Expr& sum) const {
-    a.scope().bind(n_.out(), [sum](std::span<const Expr>, const Expr&) { return sum; });
-    const Expr at[] = {row, column, tap_y, tap_x};
-    return block(store_outputs(a, g_, coordinates(y_layout_, "NC01", at)));
+  void sums_at_once(Assembly& a, const Image& x, const Image& dy) {
+    const std::int64_t rows = std::min(rows_, ceil_of(kRowsOfTask, mr_) * mr_);
+    const Axis panel = make_axis("panel", panels_), at = make_axis("block", rows_ / rows),
+               down = make_axis("tap_y", sides_[0].taps), across = make_axis("tap_x", sides_[1].taps);
+    const auto task = [&](const Expr& first, std::int64_t height) {
+      const GradientResults::Block b{first, var(panel.var) * nr_, height, nr_,
+                                     results_.scratchpad(height, nr_)};
+      const Place p{var(panel.var), var(down.var), var(across.var), 0};
+      const Stmt sums = loop(down, LoopKind::Serial,
+                             loop(across, LoopKind::Serial, tiles(a, x, dy, p, {{}, {}, &b}, first, height)));
+      if (!results_.are_turned()) return sums;
+      return block({stmt(Alloc{b.waiting}), sums, results_.store(a, b)});
+    };
+    const Axis grid[] = {panel, at};
+    a.phase(parallel_over(grid, task(var(at.var) * rows, rows)));
+    if (const std::int64_t rest = rows_ % rows; rest > 0)
+      a.phase(parallel_over(std::span(&panel, 1), task(rows_ - rest, rest)));
   }
 
   void sums_in_parts(Assembly& a, const Image& x, const Image& dy) {
@@ -278,34 +292,52 @@ class ConvGradientLowering {
     const Axis chunk = make_axis("chunk", chunks_per_part_), down = make_axis("tap_y", sides_[0].taps),
                across = make_axis("tap_x", sides_[1].taps);
     const Expr first_line = (var(part.var) * chunks_per_part_ + var(chunk.var)) * chunk_;
-    Stmt of_chunk =
-        loop(down, LoopKind::Serial,
-             loop(across, LoopKind::Serial,
-                  tiles(a, x, dy, {var(panel.var), var(down.var), var(across.var), first_line}, sums)));
+    Stmt of_chunk = loop(
+        down, LoopKind::Serial,
+        loop(across, LoopKind::Serial,
+             tiles(a, x, dy, {var(panel.var), var(down.var), var(across.var), first_line}, sums, 0, rows_)));
     if (parts_ * chunks_per_part_ * chunk_ != lines_)
       of_chunk = stmt(If{first_line < lines_, of_chunk, nullptr});
     task.push_back(loop(chunk, LoopKind::Serial, std::move(of_chunk)));
     const Axis grid[] = {part, panel};
     a.phase(parallel_over(grid, block(std::move(task))));
 
-    const Axis tap_y = make_axis("tap_y", sides_[0].taps), tap_x = make_axis("tap_x", sides_[1].taps),
-               channel = make_axis("c", rows_), column = make_axis("j", columns_);
-    const Place p{0, var(tap_y.var), var(tap_x.var), 0};
+    a.phase(added_up(a, buffer));
+  }
+
+  // The parts' sums together, a block of channels at a time.
+  Stmt added_up(Assembly& a, const Buffer& sums) {
+    const std::int64_t width = panels_ * nr_, rows = results_.rows_of_block();
+    const Axis at = make_axis("block", ceil_of(rows_, rows)), panel = make_axis("panel", panels_);
+    const Expr first = var(at.var) * rows;
+    const Expr there = rows_ % rows == 0 ? Expr(rows) : loops::min(Expr(rows), rows_ - first);
+    const GradientResults::Block b{first, var(panel.var) * nr_, there, nr_, results_.scratchpad(rows, nr_)};
+    const Axis channel = make_axis("c", there), tap_y = make_axis("tap_y", sides_[0].taps),
+               tap_x = make_axis("tap_x", sides_[1].taps);
+    const bool all_columns = results_.are_turned() || columns_ % nr_ == 0;
+    const Axis column = make_axis("j", all_columns ? Expr(nr_) : loops::min(Expr(nr_), columns_ - b.column));
     Expr sum;
     for (std::int64_t s = 0; s < parts_; ++s) {
-      const Expr element =
-          load(buffer, (row_of(p, var(channel.var)) + s * taps_ * rows_) * width + var(column.var));
+      const Place p{0, var(tap_y.var), var(tap_x.var), 0};
+      const Expr row = row_of(p, first + var(channel.var)) + s * taps_ * rows_;
+      const Expr element = load(sums, row * width + b.column + var(column.var));
       sum = sum ? sum + element : element;
     }
-    const Axis result_grid[] = {tap_y, tap_x, channel};
-    a.phase(parallel_over(result_grid,
-                          loop(column, LoopKind::Vector,
-                               results(a, p.tap_y, p.tap_x, var(channel.var), var(column.var), sum))));
+    const Stmt taken = loop(
+        column, LoopKind::Vector,
+        block(results_.take(a, b, var(channel.var), var(column.var), var(tap_y.var), var(tap_x.var), sum)));
+    const Axis inside[] = {channel, tap_x, tap_y};
+    Stmt body = taken;
+    for (const Axis& axis : inside) body = loop(axis, LoopKind::Serial, std::move(body));
+    if (results_.are_turned()) body = block({stmt(Alloc{b.waiting}), body, results_.store(a, b)});
+    const Axis grid[] = {at, panel};
+    return parallel_over(grid, std::move(body));
   }
 
   const Group& g_;
   const Node& n_;
   const std::string &x_layout_, &dy_layout_, &y_layout_;
+  GradientResults results_;
   Side sides_[2];
   std::int64_t images_, rows_, columns_;  // rows and columns: channels of x and of dy
   std::int64_t nr_, mr_, panels_, taps_;

@@ -12,6 +12,7 @@
 
 #include "kernels/assembly.h"
 #include "kernels/contraction.h"
+#include "kernels/gradient_results.h"
 #include "kernels/register_tile.h"
 #include "kernels/toom_cook.h"
 
@@ -31,7 +32,11 @@ constexpr std::int64_t kMostSumBytes = 4 << 20;  // of all parts
 class WinogradGradientLowering {
  public:
   WinogradGradientLowering(const Group& group, const TileShape& tile, const TargetInfo& target)
-      : g_(group), n_(*group.anchor), c_(contraction_of(n_)), t_(toom_cook(kTaps, kPixels)) {
+      : g_(group),
+        n_(*group.anchor),
+        c_(contraction_of(n_)),
+        t_(toom_cook(kTaps, kPixels)),
+        results_(group, target) {
     const auto size = [&](Value v, const char* layout, char letter) {
       return v.dim(static_cast<int>(n_.attr<std::string>(layout).find(letter))).value();
     };
@@ -81,8 +86,7 @@ class WinogradGradientLowering {
     const Axis part = make_axis("part", parts_), line = make_axis("line", kPoints);
     const Axis grid[] = {part, line};
     a.phase(parallel_over(grid, task(a, sums, var(part.var), var(line.var))));
-    const Axis channel = make_axis("c", rows_);
-    a.phase(parallel_over(std::span(&channel, 1), results(a, sums, var(channel.var))));
+    a.phase(results(a, sums));
     Lowered result;
     result.calls.push_back(a.finish(g_.name()));
     result.calls[0].flops = Dim(2 * kPoints * kPoints * patches_) * Dim(rows_ * columns_);
@@ -236,33 +240,43 @@ class WinogradGradientLowering {
     return block(std::move(result));
   }
 
-  // The results of a channel of x.
-  Stmt results(Assembly& a, const Buffer& sums, const Expr& channel) {
-    const Axis column = make_axis("j", columns_);
-    std::vector<Stmt> body;
+  // The parts' sums added up and transformed back, a block of channels at a time.
+  Stmt results(Assembly& a, const Buffer& sums) {
+    const std::int64_t rows = results_.are_turned() ? results_.rows_of_block() : 1;
+    const Axis at = make_axis("block", ceil_of(rows_, rows)), panel = make_axis("panel", panels_);
+    const Expr first = var(at.var) * rows;
+    const Expr there = rows_ % rows == 0 ? Expr(rows) : loops::min(Expr(rows), rows_ - first);
+    const GradientResults::Block b{first, var(panel.var) * nr_, there, nr_, results_.scratchpad(rows, nr_)};
+    const Axis channel = make_axis("c", there);
+    const bool all_columns = results_.are_turned() || columns_ % nr_ == 0;
+    const Axis column = make_axis("j", all_columns ? Expr(nr_) : loops::min(Expr(nr_), columns_ - b.column));
+    std::vector<Stmt> of_column;
     std::vector<Expr> points;
     for (std::int64_t point = 0; point < kPoints * kPoints; ++point) {
       Expr sum;
       for (std::int64_t part = 0; part < parts_; ++part) {
-        const Expr element = load(sums, sum_at(part, point, channel) + var(column.var));
+        const Expr element =
+            load(sums, sum_at(part, point, first + var(channel.var)) + b.column + var(column.var));
         sum = sum ? sum + element : element;
       }
-      points.push_back(let("m", sum, body));
+      points.push_back(let("m", sum, of_column));
     }
-    transform_2d(t_.output, points, body, [&](std::size_t tap, const Expr& value) {
+    transform_2d(t_.output, points, of_column, [&](std::size_t tap, const Expr& value) {
       const auto i = static_cast<std::int64_t>(tap);
-      a.scope().bind(n_.out(), [value](std::span<const Expr>, const Expr&) { return value; });
-      const std::vector<Expr> n = {var(column.var)};
-      for (Stmt& s : store_outputs(a, g_, c_.result({}, row(channel, i / kTaps, i % kTaps), n)))
-        body.push_back(std::move(s));
+      for (Stmt& s : results_.take(a, b, var(channel.var), var(column.var), i / kTaps, i % kTaps, value))
+        of_column.push_back(std::move(s));
     });
-    return loop(column, LoopKind::Vector, block(std::move(body)));
+    Stmt body = loop(channel, LoopKind::Serial, loop(column, LoopKind::Vector, block(std::move(of_column))));
+    if (results_.are_turned()) body = block({stmt(Alloc{b.waiting}), body, results_.store(a, b)});
+    const Axis grid[] = {at, panel};
+    return parallel_over(grid, std::move(body));
   }
 
   const Group& g_;
   const Node& n_;
   Contraction c_;
   ToomCook t_;
+  GradientResults results_;
   std::int64_t images_, height_, width_;  // of dy
   std::int64_t rows_, columns_;           // channels of x and of dy
   std::int64_t down_, across_, patches_;  // of an image, and in all

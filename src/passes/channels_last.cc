@@ -39,12 +39,12 @@ std::vector<Value> conv_channels_last(Graph& g, const Node& n) {
   const auto& in = n.attr<std::string>("input_layout");
   const auto& out = n.attr<std::string>("output_layout");
   if (out.back() == 'C' || n.attr<std::int64_t>("batch_groups") != 1 || out.size() < 3) return {};
+  if (is_kernel_gradient(n)) return {};  // reads channels where they are, and turns results on their way out
   const Dim channels = n.in(0).dim(static_cast<int>(in.find('C')));
   const bool few = channels.is_static() && channels.value() <= kFewChannels;
-  const bool gradient = is_kernel_gradient(n);  // whose channels are x's images
   Attrs attrs = n.attrs;
   Value x = n.in(0);
-  if (!few && !gradient && in.back() != 'C') {
+  if (!few && in.back() != 'C') {
     x = g.op("transpose", {x}, {{"perm", to_last(in)}});
     attrs["input_layout"] = last_layout(in);
   }

@@ -1,5 +1,6 @@
 // Gradients of convolution kernels against the definition: sizes that no tile divides, strides, dilations, padding on one
-// side, few pixels and many, operands that are computed on the way and with channels outside.
+// side, few pixels and many, operands that are computed on the way and with channels outside, results whose channels lie
+// outside or inside and of which more is computed.
 #include <gtest/gtest.h>
 
 #include "graph/gradient.h"
@@ -34,6 +35,8 @@ const Case kCases[] = {
     {2, 29, 36, 17, 34, 3, 3, {1, 1}, {1, 0}, {0, 2}, {1, 1}},  // in chunks, also Winograd's
     {2, 9, 8, 17, 130, 3, 3, {1, 1}, {0, 3}, {0, 1}, {1, 1}},
     {2, 5, 4, 16, 16, 3, 3, {1, 1}, {0, 0}, {0, 0}, {1, 1}},
+    {3, 3, 4, 150, 70, 3, 2, {1, 1}, {1, 0}, {1, 1}, {1, 1}},  // blocks of channels that are not full
+    {1, 47, 45, 35, 67, 1, 1, {1, 1}, {0, 0}, {0, 0}, {1, 1}},
 };
 
 bool suits_winograd(const Case& c) {
@@ -43,14 +46,18 @@ bool suits_winograd(const Case& c) {
 
 class ConvGradient : public ::testing::TestWithParam<testing::NamedTarget> {};
 
-// `last`: channels innermost; `computed`: both operands come from what is elementwise.
+// `last`: channels innermost; `computed`: both operands come from what is elementwise, and something elementwise reads the
+// gradient, which has channels innermost where the operands do not.
 Graph model(const Case& c, bool last, bool computed) {
   Graph g;
   const Shape shape =
       last ? Shape{c.images, c.height, c.width, c.channels} : Shape{c.images, c.channels, c.height, c.width};
   Value x = g.placeholder("x", DType::F32, shape);
   if (computed) x = g.op("relu", {x});
-  const Value w = g.placeholder("w", DType::F32, {c.filters, c.channels, c.taps_y, c.taps_x});
+  const bool inside = computed && !last;
+  const Value w = g.placeholder("w", DType::F32,
+                                inside ? Shape{c.taps_y, c.taps_x, c.channels, c.filters}
+                                       : Shape{c.filters, c.channels, c.taps_y, c.taps_x});
   const std::string layout = last ? "N01C" : "NC01";
   const Value y = g.op("conv", {x, w},
                        {{"strides", c.strides},
@@ -58,10 +65,13 @@ Graph model(const Case& c, bool last, bool computed) {
                         {"pad_high", c.high},
                         {"kernel_dilation", c.dilation},
                         {"input_layout", layout},
+                        {"kernel_layout", inside ? "01IO" : "OI01"},
                         {"output_layout", layout}});
   Value dy = g.placeholder("dy", DType::F32, y.shape());
   if (computed) dy = g.op("mul", {dy, dy});
-  g.output("dw", gradients(g, y, dy, std::span(&w, 1))[0]);
+  Value dw = gradients(g, y, dy, std::span(&w, 1))[0];
+  if (computed) dw = g.op("add", {dw, g.op("mul", {w, g.placeholder("decay", DType::F32, {w.dim(-1)})})});
+  g.output("dw", dw);
   return g;
 }
 
@@ -91,6 +101,16 @@ TEST(WinogradGradient, OfManyPatchesIsTheDirectOne) {
     };
     SCOPED_TRACE(named.name);
     testing::expect_close(by("winograd gradient"), by("conv gradient"), 2e-5);
+  }
+}
+
+// As PyTorch keeps kernels: no step after turns what lies with channels innermost.
+TEST(KernelGradient, LeavesAsItIsWanted) {
+  const Graph g = model({4, 8, 8, 32, 48, 3, 3, {1, 1}, {1, 1}, {1, 1}, {1, 1}}, true, false);
+  for (const testing::NamedTarget& named : testing::every_target()) {
+    const auto target = named.make();
+    SCOPED_TRACE(named.name);
+    EXPECT_EQ(compile_for(g, *target).explain().find("transpose"), std::string::npos);
   }
 }
 
