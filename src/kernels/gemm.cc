@@ -178,7 +178,8 @@ class GemmLowering {
     const bool many_rows = m_.is_static() && m_.value() * k * 4 > target_.l2_bytes / 2;
     if (k <= (many_rows ? each : most)) return k_;
     Assembly a(g_);
-    return plain(a.scope(), 0) ? Dim(ceil_of(k, ceil_of(k, each))) : k_;
+    const bool packed = g_.anchor->op->name == "matmul" && !packs_turned();
+    return packed || plain(a.scope(), 0) ? Dim(ceil_of(k, ceil_of(k, each))) : k_;
   }
   bool in_chunks() const { return !(chunk_ == k_); }
 

@@ -121,8 +121,7 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
     if (!by_panels && known) per_block = even_share(tiles, per_block, batches, threads);
     if (known) per_block = ceil_of(tiles, ceil_of(tiles, per_block));
     const std::int64_t blocks = batches * ceil_of(tiles, per_block);
-    const std::int64_t groups =
-        std::clamp<std::int64_t>(ceil_of(wanted, by_panels ? batches * shares : blocks), 1, panels);
+    const std::int64_t groups = std::clamp<std::int64_t>(ceil_of(wanted, blocks), 1, panels);
     if (groups > 1) {
       const std::int64_t each = even_share(panels, ceil_of(panels, groups), blocks, threads);
       b.panels_per_group = each;

@@ -7,14 +7,26 @@
 namespace deepseek::kernels {
 namespace {
 
-TEST(GemmBlocking, RowsOfUnknownNumberAreMultipliedInManyTasks) {
-  const TileShape tile{
-      .operands = DType::F32, .accumulator = DType::F32, .m = 14, .n = 32, .k = 1, .any_rows = true};
+constexpr TileShape kTile{
+    .operands = DType::F32, .accumulator = DType::F32, .m = 14, .n = 32, .k = 1, .any_rows = true};
+
+TargetInfo wide_target() {
   TargetInfo target;
   target.vector_bytes = 64;
   target.l2_bytes = 1 << 21;
+  return target;
+}
+
+TEST(GemmBlocking, RowsThatNoCacheHoldsAreReadOnce) {
+  const Blocking b = block_for(2048, 2048, 2048, 2048, 1, kTile, wide_target(), 2, true, true);
+  EXPECT_GE(b.row_blocks.int_value().value_or(0), 8);
+  EXPECT_EQ(b.panel_groups.int_value(), 1);
+}
+
+TEST(GemmBlocking, RowsOfUnknownNumberAreMultipliedInManyTasks) {
+  const TargetInfo target = wide_target();
   const auto groups = [&](const Dim& m, std::int64_t n, bool in_place) {
-    const Blocking b = block_for(m, m, n, 768, 1, tile, target, 2, false, in_place);
+    const Blocking b = block_for(m, m, n, 768, 1, kTile, target, 2, false, in_place);
     return b.panel_groups.int_value().value_or(-1);
   };
   const Dim some = Dim::symbol("batch") * Dim::symbol("length");

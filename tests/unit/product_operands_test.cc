@@ -1,5 +1,6 @@
 // Products by how their operands lie: the left one turned, as in gradients of weights, read as it is or computed on the
-// way; the right one packed or, where few rows read it, as it lies; and so deep that their sums wait between chunks. Against the definition, on any number of threads bit by bit.
+// way; the right one packed or, where few rows read it, as it lies; and so deep that their sums wait between chunks.
+// Against the definition, on any number of threads bit by bit.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -48,6 +49,7 @@ TEST_P(ProductOperands, AreTheDefinition) {
                         {1, 17, 20011, 37, false, false},
                         {1, 15, 20000, 40, true, false},
                         {2, 3, 20480, 5, false, true},
+                        {1, 31, 10240, 70, false, true},  // chunks of packed rows
                         {1, 3, 20480, 70, false, false},
                         {1, 2, 0, 70, false, false},
                         {1, 1, 300, 517, false, false},  // few rows of columns that no panel divides
