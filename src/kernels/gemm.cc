@@ -602,12 +602,12 @@ class GemmLowering {
   bool goes_by_rows(const Epilogue& e) const {
     if (gpu_) return true;
     const auto panels = b_.panels_per_group.int_value();
-    if (!prefetches() || !has_room(kRoomyStep) || !panels || !k_.is_static() || !m_.is_static() ||
-        m_.value() < k_.value())
-      return false;
+    if (!prefetches() || !has_room(kRoomyStep) || !panels || !k_.is_static() || !m_.is_static()) return false;
+    const std::int64_t read = std::ssize(lines(e).first), written = 1;
+    if (m_.value() * (read + written) < k_.value()) return false;
     const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;
     const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
-    return bytes <= target_.l2_bytes / 2 && (wide || !lines(e).first.empty());
+    return bytes <= target_.l2_bytes / 2 && (wide || read > 0);
   }
 
   bool shares_rows() const {
