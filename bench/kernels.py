@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SETS = ("gemm", "linear", "conv", "depthwise", "attention", "memory")
 SQUARES = (128, 256, 512, 1024, 2048)
-# Rows, columns and depth: heads and bodies of BERT, GPT-2 and ResNet-50.
+# Rows, columns and depth: heads and bodies of BERT, GPT-2, ResNet-50 and VGG-16.
 LINEAR = (
     (1, 768, 768),
     (1, 3072, 768),
@@ -45,6 +45,7 @@ LINEAR = (
     (2, 768, 768),
     (3, 768, 768),
     (4, 768, 768),
+    (1, 4096, 25088),
 )
 # Size, channels in and out, kernel, stride: layers of ResNet.
 CONVS = (

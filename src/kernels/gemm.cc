@@ -169,11 +169,12 @@ class GemmLowering {
     return x && x->buffer->dtype == tile_.right && x->by_column.int_value() == 1;
   }
 
-  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by, and
-  // so do rows that are many.
+  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by,
+  // where they are several, and so do rows that are many.
   Dim deep_chunk() const {
     const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
-    if (!in_vectors || windows_ || !k_.is_static()) return k_;
+    const bool in_one_tile = m_.is_static() && m_.value() <= tile_.m;
+    if (!in_vectors || windows_ || !k_.is_static() || in_one_tile) return k_;
     const std::int64_t k = k_.value(), most = target_.l2_bytes / 2 / (tile_.n * 4), each = most / kChunksHeld;
     const bool many_rows = m_.is_static() && m_.value() * k * 4 > target_.l2_bytes / 2;
     if (k <= (many_rows ? each : most)) return k_;
