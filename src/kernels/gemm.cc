@@ -38,7 +38,6 @@ constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
 constexpr std::int64_t kFewRows = 256, kFewProducts = 1 << 24;  // are over before packing has paid
 constexpr std::int64_t kRowsShare = 4;                          // of the second cache, for rows that are read
-constexpr std::int64_t kChunksHeld = 4;                         // of a deep product, in the half of a cache
 
 class GemmLowering {
  public:
@@ -169,18 +168,18 @@ class GemmLowering {
     return x && x->buffer->dtype == tile_.right && x->by_column.int_value() == 1;
   }
 
-  // All of the depth, or so much of a deep product's that a panel stays in the second cache while rows of tiles go by,
-  // where they are several, and so do rows that are many.
+  // All of the depth, or so much of a deep product's that rows stay in the second cache while panels go by, the next one
+  // asked for beside the one that several rows of tiles read.
   Dim deep_chunk() const {
     const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
     const bool in_one_tile = m_.is_static() && m_.value() <= tile_.m;
     if (!in_vectors || windows_ || !k_.is_static() || in_one_tile) return k_;
-    const std::int64_t k = k_.value(), most = target_.l2_bytes / 2 / (tile_.n * 4), each = most / kChunksHeld;
-    const bool many_rows = m_.is_static() && m_.value() * k * 4 > target_.l2_bytes / 2;
-    if (k <= (many_rows ? each : most)) return k_;
+    const std::int64_t k = k_.value(), rows = m_.is_static() ? m_.value() : 0;
+    if ((rows + 2 * tile_.n) * k * 4 <= target_.l2_bytes * 3 / 4) return k_;
     Assembly a(g_);
     const bool packed = g_.anchor->op->name == "matmul" && !packs_turned();
-    return packed || plain(a.scope(), 0) ? Dim(ceil_of(k, ceil_of(k, each))) : k_;
+    if (!packed && !plain(a.scope(), 0)) return k_;
+    return ceil_of(k, ceil_of(k, target_.l2_bytes / (8 * tile_.n * 4)));
   }
   bool in_chunks() const { return !(chunk_ == k_); }
 
