@@ -177,8 +177,7 @@ class GemmLowering {
     const std::int64_t k = k_.value(), rows = m_.is_static() ? m_.value() : 0;
     if ((rows + 2 * tile_.n) * k * 4 <= target_.l2_bytes * 3 / 4) return k_;
     Assembly a(g_);
-    const bool packed = g_.anchor->op->name == "matmul" && !packs_turned();
-    if (!packed && !plain(a.scope(), 0)) return k_;
+    if (g_.anchor->op->name != "matmul" && !packs_turned() && !plain(a.scope(), 0)) return k_;
     return ceil_of(k, ceil_of(k, target_.l2_bytes / (8 * tile_.n * 4)));
   }
   bool in_chunks() const { return !(chunk_ == k_); }
@@ -424,7 +423,7 @@ class GemmLowering {
   // Steps of a tile that are written out one after another.
   std::int64_t steps_at_once(const Operand& left) const {
     if (!prefetches() || tile_.k != tile_.group || !k_.is_static()) return 1;
-    if (!left.depth.empty()) return kernels::steps_at_once(left.depth.back().extent / tile_.k);
+    if (left.depth.size() > 1) return kernels::steps_at_once(left.depth.back().extent / tile_.k);
     return kernels::steps_at_once(in_chunks() ? std::gcd(k_.value(), chunk_.value())
                                               : padded_.value() / tile_.k);
   }
@@ -446,17 +445,19 @@ class GemmLowering {
     const Axis one = make_axis("u", at_once);
     std::vector<Axis> steps;
     Expr first = 0, first_column = 0;  // the depth, and where it is in the left operand
-    for (const Windows::Step& s : left.depth) {
-      const std::int64_t each = &s == &left.depth.back() ? tile_.k * at_once : 1;
-      steps.push_back(make_axis("k", s.extent / each));
-      first = first * s.extent + var(steps.back().var) * each;
-      first_column = first_column + var(steps.back().var) * (s.stride * each);
-    }
-    if (steps.empty()) {
-      steps.push_back(make_axis("k", ceil_of(span.count, tile_.k * at_once)));
-      first = first_column = span.first + var(steps.back().var) * (tile_.k * at_once);
-    }
     const std::int64_t stride = left.depth.empty() ? 1 : left.depth.back().stride;
+    if (left.depth.size() > 1) {
+      for (const Windows::Step& s : left.depth) {
+        const std::int64_t each = &s == &left.depth.back() ? tile_.k * at_once : 1;
+        steps.push_back(make_axis("k", s.extent / each));
+        first = first * s.extent + var(steps.back().var) * each;
+        first_column = first_column + var(steps.back().var) * (s.stride * each);
+      }
+    } else {
+      steps.push_back(make_axis("k", ceil_of(span.count, tile_.k * at_once)));
+      first = span.first + var(steps.back().var) * (tile_.k * at_once);
+      first_column = first * stride;
+    }
     const Expr k = first + var(one.var) * tile_.k, column = first_column + var(one.var) * (tile_.k * stride);
     const bool full_depth = tile_.k == tile_.group || (k_.is_static() && k_.value() % tile_.k == 0);
     const Expr depth =

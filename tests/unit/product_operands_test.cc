@@ -48,6 +48,7 @@ TEST_P(ProductOperands, AreTheDefinition) {
                         {1, 64, 1030, 24, true, false},  // rows that alias when they are gathered
                         {1, 17, 20011, 37, false, false},
                         {1, 15, 20000, 40, true, false},
+                        {1, 40, 9001, 37, true, true},
                         {2, 3, 20480, 5, false, true},
                         {1, 31, 10240, 70, false, true},  // chunks of packed rows
                         {1, 3, 20480, 70, false, false},
