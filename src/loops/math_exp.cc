@@ -230,10 +230,10 @@ Expr tanh64(const Expr& x) {
   return with_sign(select(a > 22, 1.0, t / (t + 2)), x);
 }
 
-// Rational in x^2; 1 beyond 9.02.
+// Rational in x^2; beyond 9.1, where that is no less than 1, 1 exactly: x (1 + tanh x) is 0 for large negative x.
 Expr tanh32(const Expr& x) {
-  const Expr c = min(max(x, -9.02), 9.02), z = c * c;
-  return c * polynomial(z, kTanhTop) / polynomial(z, kTanhBottom);
+  const Expr c = min(max(x, -9.1), 9.1), z = c * c;
+  return min(max(c * polynomial(z, kTanhTop) / polynomial(z, kTanhBottom), -1.0), 1.0);
 }
 
 Expr sigmoid64(const Expr& x) { return one(x.type()) / (exp64(-x) + 1); }

@@ -99,10 +99,10 @@ Expr erf64(const Expr& x) {
   return with_sign(select(a < kSmallErf, erf_small(a), f64(1) - erfc_large(a)), x);
 }
 
-// Rational in x^2; 1 beyond 3.92.
+// Rational in x^2; beyond 3.93, where that is no less than 1, 1 exactly: x (1 + erf x) is 0 for large negative x.
 Expr erf32(const Expr& x) {
-  const Expr c = min(max(x, -3.92), 3.92), z = c * c;
-  return c * polynomial(z, kErfTop) / polynomial(z, kErfBottom);
+  const Expr c = min(max(x, -3.93), 3.93), z = c * c;
+  return min(max(c * polynomial(z, kErfTop) / polynomial(z, kErfBottom), -1.0), 1.0);
 }
 
 Expr erfc64(const Expr& x) {

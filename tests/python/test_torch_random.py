@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import deepseek.torch as bridge
 import pytest
 import torch
 from torch import nn
@@ -102,3 +103,23 @@ def test_two_runs_are_equal_bit_by_bit() -> None:
         for _ in range(2)
     }
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("given", ["both", "mean", "std"])
+def test_normal_draws_those_of_eager(given: str) -> None:
+    mean, std = torch.linspace(-3, 3, 60).reshape(6, 10), torch.linspace(0, 2, 10)
+
+    def function(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+        if given == "both":
+            return torch.normal(mean, std)
+        return torch.normal(mean, 1.5) if given == "mean" else torch.normal(0.5, std)
+
+    torch.manual_seed(1)
+    want = function(mean, std)
+    torch.manual_seed(1)
+    bridge.reset()
+    torch.testing.assert_close(torch.compile(function, backend="deepseek")(mean, std), want)
+    assert not bridge.explain().eager_ops
+    if given != "mean":
+        with pytest.raises(RuntimeError, match="std >= 0"):
+            torch.compile(function, backend="deepseek")(mean, std - 1)

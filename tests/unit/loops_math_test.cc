@@ -197,6 +197,14 @@ void compare(const Case& c, double bound) {
 TEST(LoopsMath, F32) {
   for (const Case& c : kCases) compare<float>(c, c.bound32);
 }
+// x (1 + erf x) and x (1 + tanh x) are 0 for every large negative x.
+TEST(LoopsMath, SaturatesExactly) {
+  const std::vector<float> x = {-1e30F, -1508.38F, -10.0F, 10.0F, 2861.2336F, 1e30F};
+  const std::vector<float> signs = {-1, -1, -1, 1, 1, 1};
+  EXPECT_EQ(run(Op::Erf, x), signs);
+  EXPECT_EQ(run(Op::Tanh, x), signs);
+}
+
 TEST(LoopsMath, F64) {
   for (const Case& c : kCases) compare<double>(c, c.bound64);
 }

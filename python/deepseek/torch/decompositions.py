@@ -172,6 +172,19 @@ def _angle(x: Tensor) -> Any:
     return torch.where(wide.isnan(), wide, torch.where(wide < 0, zero + math.pi, zero))
 
 
+# -- random numbers
+
+
+@decomposition(aten.normal.Tensor_Tensor, aten.normal.Tensor_float, aten.normal.float_Tensor)
+def _normal(mean: Any, std: Any = 1.0, *, generator: torch.Generator | None = None) -> Any:
+    """Standard draws, which come from PyTorch's generator, stretched and shifted."""
+    if generator is not None:
+        return NotImplemented
+    if isinstance(std, Tensor):
+        aten._assert_async.msg((std >= 0).all(), "normal expects all elements of std >= 0.0")
+    return torch.randn_like(mean + std, memory_format=torch.contiguous_format) * std + mean
+
+
 # -- bits
 
 

@@ -27,7 +27,9 @@ def _round(x: Tensor, *, decimals: int) -> Tensor:
     if decimals == 0 or not x.is_floating_point():
         return x.round() if x.is_floating_point() else x.clone()
     scale = 10.0 ** abs(decimals)
-    return (x * scale).round() / scale if decimals > 0 else (x / scale).round() * scale
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    y = (wide * scale).round() / scale if decimals > 0 else (wide / scale).round() * scale
+    return y.to(x.dtype)
 
 
 # Of the Euler-Maclaurin formula: B_2k / (2k)!.

@@ -17,7 +17,6 @@ aten = torch.ops.aten
 UNARY = {
     aten.abs.default: "abs",
     aten.neg.default: "neg",
-    aten.sign.default: "sign",
     aten.exp.default: "exp",
     aten.expm1.default: "expm1",
     aten.log.default: "log",
@@ -58,8 +57,6 @@ ROUNDING = {
     aten.trunc.default: "trunc",
 }
 BINARY = {
-    aten.mul.Tensor: "mul",
-    aten.mul.Scalar: "mul",
     aten.maximum.default: "maximum",
     aten.minimum.default: "minimum",
     aten.pow.Tensor_Tensor: "pow",
@@ -91,15 +88,13 @@ BITWISE = {
     aten.bitwise_xor: ("logical_xor", "bit_xor"),
 }
 # The same on truth values.
-_OF_BOOLS = {"add": "logical_or", "mul": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
+_OF_BOOLS = {"maximum": "logical_or", "minimum": "logical_and"}
 
 
 def _unary(name: str) -> Callable[..., Value]:
     def translate(b: Builder, x: Value, *rest: Any) -> Value:
         if rest:
             raise Unsupported(f"{name} with other than default parameters")
-        if name == "sign" and x.dtype == "bool":
-            return x
         return b.op(name, b.cast(x, b.dtype()))
 
     return translate
@@ -175,6 +170,38 @@ def bitwise_not(b: Builder, x: Value) -> Value:
     return b.op("logical_not" if x.dtype == "bool" else "bit_not", x)
 
 
+@rule(aten.sign.default)
+def sign(b: Builder, x: Value) -> Value:
+    """Of NaN 0, as PyTorch has it."""
+    if x.dtype == "bool":
+        return x
+    y = b.op("sign", x)
+    return y if x.dtype in INTEGER_NAMES else b.op("select", b.op("is_nan", x), b.constant(0, x.dtype), y)
+
+
+def _scale(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
+    """Factors, or dividend and divisor, in the result's dtype; in float32 where that is shorter and one of
+    them is a number that it cannot hold: eager PyTorch rounds no number.
+    """
+    dtype = b.dtype()
+    if dtype in ("bfloat16", "float16") and any(_is_long(z, dtype) for z in (x, y)):
+        dtype = "float32"
+    return b.tensor(x, dtype), b.tensor(y, dtype)
+
+
+def _is_long(x: Operand, dtype: str) -> bool:
+    if isinstance(x, Value):
+        return not x.shape and x.dtype in ("float32", "float64")
+    return isinstance(x, float) and float(torch.tensor(x, dtype=getattr(torch, dtype))) != x
+
+
+@rule(aten.mul.Tensor, aten.mul.Scalar)
+def mul(b: Builder, x: Operand, y: Operand) -> Value:
+    if b.dtype() == "bool":
+        return b.op("logical_and", b.tensor(x, "bool"), b.tensor(y, "bool"))
+    return b.cast(b.op("mul", *_scale(b, x, y)), b.dtype())
+
+
 @rule(aten.add.Tensor, aten.add.Scalar)
 def add(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
     if b.dtype() == "bool":
@@ -199,7 +226,7 @@ def _scaled(b: Builder, x: Operand, alpha: Operand) -> Value:
 
 @rule(aten.div.Tensor, aten.div.Scalar, aten.true_divide.Tensor)
 def div(b: Builder, x: Operand, y: Operand) -> Value:
-    return b.op("div", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
+    return b.cast(b.op("div", *_scale(b, x, y)), b.dtype())
 
 
 @rule(aten.div.Tensor_mode, aten.div.Scalar_mode)
@@ -209,11 +236,11 @@ def div_mode(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = Non
         return b.op(
             "floor_div" if rounding_mode == "floor" else "div", b.tensor(x, dtype), b.tensor(y, dtype)
         )
-    x, y = b.tensor(x, dtype), b.tensor(y, dtype)
+    x, y = _scale(b, x, y)
     if rounding_mode == "floor":
         return _floor_of_quotient(b, x, y)
     quotient = b.op("div", x, y)
-    return quotient if rounding_mode is None else b.op(rounding_mode, quotient)
+    return b.cast(quotient if rounding_mode is None else b.op(rounding_mode, quotient), dtype)
 
 
 def _floor_of_quotient(b: Builder, x: Value, y: Value) -> Value:
@@ -258,7 +285,7 @@ def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
 @rule(aten.leaky_relu.default)
 def leaky_relu(b: Builder, x: Value, slope: Scalar = 0.01) -> Value:
     positive = b.op("greater", x, b.constant(0, x.dtype))
-    return b.op("select", positive, x, b.op("mul", x, b.constant(slope, x.dtype)))
+    return b.op("select", positive, x, b.cast(b.op("mul", *_scale(b, x, slope)), x.dtype))
 
 
 @rule(aten.elu.default)
