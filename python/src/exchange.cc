@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "context.h"
+#include "deepseek/give_back.h"
 
 namespace deepseek::python {
 namespace {
@@ -96,6 +97,8 @@ class TensorContext : public PyContext {
     {
       const nb::gil_scoped_release unlocked;
       run(views.inputs, views.outputs);
+      // By now the graphs that this was compiled from, or the file that it was read from, have been freed.
+      if (!has_run_.exchange(true)) give_back_memory();
     }
     idle_views_.push_back(std::move(views));
     return nb::borrow<nb::tuple>(made);
@@ -205,6 +208,7 @@ class TensorContext : public PyContext {
   nb::object shapes_;  // of the last run; the same object comes again where sizes are known
   std::shared_ptr<const Layouts> layouts_;
   std::vector<Views> idle_views_;
+  std::atomic<bool> has_run_{false};
 };
 
 }  // namespace

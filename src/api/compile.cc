@@ -4,8 +4,8 @@
 #include <iterator>
 #include <string_view>
 
-#include "api/give_back.h"
 #include "api/samples.h"
+#include "deepseek/give_back.h"
 #include "passes/lower.h"
 #include "passes/pipeline.h"
 #include "targets/registry.h"

@@ -1,4 +1,4 @@
-#include "api/give_back.h"
+#include "deepseek/give_back.h"
 
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// What compiling took and running does not need goes back to the system.
+// What compiling or loading took and running does not need goes back to the system.
 #pragma once
 
 namespace deepseek {
