@@ -334,6 +334,15 @@ def fmod(b: Builder, x: Operand, y: Operand) -> Value:
     return b.op("rem", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
 
 
+@rule("prims::fma")  # which Dynamo makes of addcmul and addcdiv in optimizers
+def fma(b: Builder, x: Operand, y: Operand, z: Operand) -> Value:
+    dtype = b.dtype()
+    x, y, z = (b.tensor(operand, dtype) for operand in (x, y, z))
+    if dtype in INTEGER_NAMES:
+        return b.op("add", b.op("mul", x, y), z)
+    return b.op("fma", x, y, z)
+
+
 @rule(aten.fmax.default, aten.fmin.default)
 def fmax(b: Builder, x: Value, y: Value) -> Value:
     """The other operand where one is NaN."""
