@@ -24,6 +24,8 @@ class Tensor {
   // Memory of someone else, kept alive by `owner`.
   static Tensor wrap(DType dtype, Dims dims, void* data, std::shared_ptr<void> owner);
   static Tensor zeros(DType dtype, Dims dims);
+  // The same dtype and dims at another address, which nothing keeps alive; allocates nothing. Not null.
+  void point_to(void* data) { data_ = std::shared_ptr<void>(std::shared_ptr<void>(), data); }
   template <class T>
   static Tensor of(DType dtype, Dims dims, std::span<const T> values) {
     Tensor t(dtype, std::move(dims));

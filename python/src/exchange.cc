@@ -38,11 +38,12 @@ Tensor wrap(DType dtype, const nb::dlpack::dltensor& t, std::shared_ptr<void> ow
   return Tensor::wrap(dtype, Dims(t.shape, t.shape + t.ndim), address_of(t), std::move(owner));
 }
 
-// `tensor` becomes a view of `t`, which it often is since the run before: then nothing is allocated.
+// `tensor` becomes a view of `t`. Mostly its dims are those of the run before: then nothing is allocated.
 void point(Tensor& tensor, DType dtype, const nb::dlpack::dltensor& t) {
   const Dims& dims = tensor.dims();
-  if (!tensor.defined() || tensor.data() != address_of(t) ||
-      !std::equal(t.shape, t.shape + t.ndim, dims.begin(), dims.end()))
+  if (tensor.defined() && t.data && std::equal(t.shape, t.shape + t.ndim, dims.begin(), dims.end()))
+    tensor.point_to(address_of(t));
+  else
     tensor = wrap(dtype, t);
 }
 
@@ -66,33 +67,36 @@ class TensorContext : public PyContext {
     if (api_->major != kMajor || !api_->tensor_from_py_object)
       throw Error(Code::Unsupported, "exchange", "", "DLPack's C exchange API, version 1",
                   "version " + std::to_string(api_->major));
-    for (const Port& port : e.inputs()) inputs_.push_back({.dtype = dlpack_dtype(port.type.dtype)});
+    for (const Port& port : e.inputs())
+      inputs_.push_back({.dtype = port.type.dtype, .wanted = dlpack_dtype(port.type.dtype)});
+    for (const Port& port : e.outputs()) outputs_.push_back(port.type.dtype);
     for (const int i : parameters) inputs_.at(static_cast<std::size_t>(i)).is_parameter = true;
     for (const int i : unsettled) inputs_.at(static_cast<std::size_t>(i)).is_unsettled = true;
-    check(dtypes.size() == e.outputs().size(), "a dtype for each output");
+    check(dtypes.size() == outputs_.size(), "a dtype for each output");
   }
 
-  // One tensor per input; a tensor of each of `shapes`.
-  nb::tuple run_tensors(const nb::tuple& inputs, const nb::tuple& shapes) {
-    if (inputs.size() != inputs_.size() || shapes.size() != dtypes_.size())
+  // Takes one tensor per input out of the list; gives a tensor of each of `shapes`.
+  nb::list run_tensors(nb::list inputs, const nb::tuple& shapes) {
+    if (inputs.size() != inputs_.size() || shapes.size() != outputs_.size())
       throw Error(
           Code::InvalidArgument, "run", "",
-          std::to_string(inputs_.size()) + " inputs and " + std::to_string(dtypes_.size()) + " shapes",
+          std::to_string(inputs_.size()) + " inputs and " + std::to_string(outputs_.size()) + " shapes",
           std::to_string(inputs.size()) + " and " + std::to_string(shapes.size()));
     std::vector<nb::object> copies;  // live until the run is over
     Views views = take_views();
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const nb::handle tensor = PyList_GET_ITEM(inputs.ptr(), static_cast<Py_ssize_t>(i));
       if (inputs_[i].is_parameter)
-        take_parameter(i, inputs[i]);
+        take_parameter(static_cast<int>(i), tensor);
       else
-        take(i, inputs[i], views.inputs[i], copies);
+        take(inputs_[i], tensor, views.inputs[i], copies);
     }
     const std::shared_ptr<const Layouts> layouts = layouts_of(shapes);
-    const nb::object made = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(shapes.size())));
-    for (std::size_t k = 0; k < shapes.size(); ++k) {
+    nb::list made = nb::steal<nb::list>(PyList_New(static_cast<Py_ssize_t>(shapes.size())));
+    for (std::size_t k = 0; k < outputs_.size(); ++k) {
       nb::object tensor = call(empty_, (*layouts)[k]);
-      point(views.outputs[k], executable().outputs()[k].type.dtype, view(tensor));
-      PyTuple_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
+      point(views.outputs[k], outputs_[k], view(tensor));
+      PyList_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
     }
     {
       const nb::gil_scoped_release unlocked;
@@ -101,14 +105,16 @@ class TensorContext : public PyContext {
       if (!has_run_.exchange(true)) give_back_memory();
     }
     idle_views_.push_back(std::move(views));
-    return nb::borrow<nb::tuple>(made);
+    inputs.clear();
+    return made;
   }
 
   static void refresh() { ++epoch; }
 
  private:
   struct Input {
-    nb::dlpack::dtype dtype;
+    DType dtype;
+    nb::dlpack::dtype wanted;  // the same to DLPack
     bool is_parameter = false, is_unsettled = false;
     const void* address = nullptr;  // of a parameter, as it was set
     std::uint64_t version = ~std::uint64_t{0};
@@ -122,7 +128,7 @@ class TensorContext : public PyContext {
 
   Views take_views() {
     if (idle_views_.empty())
-      return {std::vector<Tensor>(inputs_.size()), std::vector<Tensor>(dtypes_.size())};
+      return {std::vector<Tensor>(inputs_.size()), std::vector<Tensor>(outputs_.size())};
     Views views = std::move(idle_views_.back());
     idle_views_.pop_back();
     return views;
@@ -134,42 +140,41 @@ class TensorContext : public PyContext {
     return t;
   }
 
-  // The tensor, or a copy of it where its memory is not its elements in row-major order.
-  nb::object settled(std::size_t i, nb::handle tensor, nb::dlpack::dltensor& t) const {
-    nb::object held = nb::borrow(tensor);
-    if (inputs_[i].is_unsettled || !row_major(t)) {
-      held = call(dense_, nb::make_tuple(tensor));
-      t = view(held);
+  // A copy of the tensor where its memory is not its elements in row-major order, which `t` then describes.
+  nb::object settled(const Input& input, nb::handle tensor, nb::dlpack::dltensor& t) const {
+    nb::object copy;
+    if (input.is_unsettled || !row_major(t)) {
+      copy = call(dense_, nb::make_tuple(tensor));
+      t = view(copy);
     }
-    const nb::dlpack::dtype wanted = inputs_[i].dtype;
+    const nb::dlpack::dtype wanted = input.wanted;
     if (t.dtype.code != wanted.code || t.dtype.bits != wanted.bits ||
         t.device.device_type != nb::device::cpu::value) {
-      const Port& port = executable().inputs()[i];
+      const Port& port = executable().inputs()[static_cast<std::size_t>(&input - inputs_.data())];
       throw Error(Code::InvalidArgument, "run", port.source,
                   "input \"" + port.name + "\" of " + dtype_to(port.type.dtype) + " on the CPU",
-                  text_of(held.attr("dtype")) + " on " + text_of(held.attr("device")));
+                  text_of(tensor.attr("dtype")) + " on " + text_of(tensor.attr("device")));
     }
-    return held;
+    return copy;
   }
 
-  void take(std::size_t i, nb::handle tensor, Tensor& to, std::vector<nb::object>& copies) const {
+  void take(const Input& input, nb::handle tensor, Tensor& to, std::vector<nb::object>& copies) const {
     nb::dlpack::dltensor t = view(tensor);
-    nb::object held = settled(i, tensor, t);
-    if (!held.is(tensor)) copies.push_back(std::move(held));
-    point(to, executable().inputs()[i].type.dtype, t);
+    if (nb::object copy = settled(input, tensor, t); copy.is_valid()) copies.push_back(std::move(copy));
+    point(to, input.dtype, t);
   }
 
-  void take_parameter(std::size_t i, nb::handle tensor) {
+  void take_parameter(int i, nb::handle tensor) {
     nb::dlpack::dltensor t = view(tensor);
     const void* address = t.data;
     const std::uint64_t version = (epoch << 32) + version_of(tensor);
-    Input& input = inputs_[i];
+    Input& input = inputs_[static_cast<std::size_t>(i)];
     if (address == input.address && version == input.version) return;
-    const nb::object held = settled(i, tensor, t);
-    const Tensor value = wrap(executable().inputs()[i].type.dtype, t, keep(held));
+    const nb::object copy = settled(input, tensor, t);
+    const Tensor value = wrap(input.dtype, t, keep(copy.is_valid() ? copy : nb::borrow(tensor)));
     {
       const nb::gil_scoped_release unlocked;
-      set_parameter(static_cast<int>(i), value, version);
+      set_parameter(i, value, version);
     }
     input.address = address;
     input.version = version;
@@ -205,6 +210,7 @@ class TensorContext : public PyContext {
   nb::tuple dtypes_;
   nb::object empty_, dense_;
   std::vector<Input> inputs_;
+  std::vector<DType> outputs_;
   nb::object shapes_;  // of the last run; the same object comes again where sizes are known
   std::shared_ptr<const Layouts> layouts_;
   std::vector<Views> idle_views_;
@@ -231,10 +237,11 @@ void bind_exchange(nb::module_& m) {
            "else than their elements (negated ones). `empty(shape, strides, dtype)` makes a tensor; "
            "`dense(tensor)` "
            "gives one whose memory is its elements in row-major order.")
-      .def("run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
-           nb::sig("def run_tensors(self, inputs: tuple[object, ...], shapes: tuple[tuple[int, ...], ...]) "
-                   "-> tuple[object, ...]"),
-           "One tensor per input; gives one of each shape.")
+      .def(
+          "run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
+          nb::sig("def run_tensors(self, inputs: list[object], shapes: tuple[tuple[int, ...], ...]) "
+                  "-> list[object]"),
+          "One tensor per input, in a list of the caller's alone, which is emptied; gives one of each shape.")
       .def_static("refresh", &TensorContext::refresh,
                   "Derived data of every parameter of every context is made anew by its next run.");
 }

@@ -560,20 +560,54 @@ def test_a_piece_checks_its_tensors() -> None:
     graph.output("y", graph.placeholder("x", shape=["N", 2]) * 2.0)
     piece = Piece(ds.compile(graph), [], [])
     x = torch.arange(12.0).view(2, 6)
-    (y,) = piece((x[:, ::3],), ((2, 2),))  # neither row-major nor of the size that comes next
+    (y,) = piece.run([x[:, ::3]], ((2, 2),))  # neither row-major nor of the size that comes next
     torch.testing.assert_close(y, x[:, ::3] * 2)
-    (y,) = piece((torch.empty(0, 2),), ((0, 2),))
+    (y,) = piece.run([torch.empty(0, 2)], ((0, 2),))
     assert y.shape == (0, 2)
     with pytest.raises(ds.Error, match=r'input "x" of float32 on the CPU, got torch.int32 on cpu'):
-        piece((torch.zeros(2, 2, dtype=torch.int32),), ((2, 2),))
+        piece.run([torch.zeros(2, 2, dtype=torch.int32)], ((2, 2),))
     with pytest.raises(ds.Error, match="expected input"):
-        piece((torch.zeros(2, 3),), ((2, 3),))
+        piece.run([torch.zeros(2, 3)], ((2, 3),))
     with pytest.raises(ds.Error, match="memory for output"):
-        piece((torch.zeros(2, 2),), ((3, 2),))
+        piece.run([torch.zeros(2, 2)], ((3, 2),))
     with pytest.raises(ds.Error, match="1 inputs and 1 shapes"):
-        piece((), ())
-    (y,) = piece((torch.ones(1, 2),), ((1, 2),))
+        piece.run([], ())
+    (y,) = piece.run([torch.ones(1, 2)], ((1, 2),))
     torch.testing.assert_close(y, torch.full((1, 2), 2.0))
+
+
+def test_a_piece_takes_tensors_out_of_the_list_wherever_they_lie() -> None:
+    graph = ds.Graph()
+    graph.output("y", graph.placeholder("x", shape=["N", 2]) * 2.0)
+    piece = Piece(ds.compile(graph), [], [])
+    memory, made = torch.arange(40.0), []
+    for start in (0, 3, 7, 30):  # the same dims at other addresses
+        inputs = [memory[start : start + 4].view(2, 2)]
+        made += piece.run(inputs, ((2, 2),))
+        assert inputs == []
+    for start, y in zip((0, 3, 7, 30), made, strict=True):
+        torch.testing.assert_close(y, memory[start : start + 4].view(2, 2) * 2)
+    kept = [torch.zeros(2, 3)]
+    with pytest.raises(ds.Error, match="expected input"):
+        piece.run(kept, ((2, 3),))
+    assert len(kept) == 1
+
+
+def test_order_of_inputs_and_results() -> None:
+    """One piece takes the function's list as it is only where its inputs and results are the function's."""
+    functions = (
+        lambda x, y, z: (x + y, y - z),
+        lambda x, y, z: (y - z, x + y),
+        lambda x, y, z: (z - x,),
+        lambda x, y, z: (x + y, x + y, y),
+        lambda x, y, z: (y - x, (z * 2).t()),
+    )
+    for function in functions:
+        for dynamic in (False, True):
+            ours = compiled(function, dynamic=dynamic)
+            for size in (3, 4):
+                inputs = [torch.rand(size, size) for _ in range(3)]
+                torch.testing.assert_close(ours(*inputs), function(*inputs))
 
 
 def test_numbers_and_literals_in_pytorch_calls() -> None:

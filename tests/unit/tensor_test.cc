@@ -28,6 +28,18 @@ TEST(Tensor, EmptyOnesAreDefined) {
   EXPECT_TRUE(Tensor::of_int64({}).defined());
 }
 
+TEST(Tensor, PointsElsewhereWithItsDims) {
+  std::vector<float> first(4, 1.0f), second(4, 2.0f);
+  auto owner = std::make_shared<int>(0);
+  Tensor t = Tensor::wrap(DType::F32, {2, 2}, first.data(), owner);
+  const Tensor other = t;
+  t.point_to(second.data());
+  EXPECT_EQ(t.at(3), 2.0);
+  EXPECT_EQ(t.dims(), (Dims{2, 2}));
+  EXPECT_EQ(other.at(3), 1.0);
+  EXPECT_EQ(owner.use_count(), 2);  // here and in `other`
+}
+
 TEST(Tensor, WrapKeepsItsOwner) {
   auto owner = std::make_shared<std::vector<float>>(4, 1.0f);
   std::weak_ptr<std::vector<float>> watch = owner;

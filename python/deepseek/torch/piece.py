@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import torch
 
 from deepseek import Executable, _core
 from deepseek.torch.shapes import TORCH_DTYPES
 
-Tensors: TypeAlias = tuple[torch.Tensor, ...]
+Tensors: TypeAlias = list[torch.Tensor]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
 # torch.empty_strided in half its time.
 empty = torch._C._dynamo.guards._empty_strided_cpu  # type: ignore[attr-defined]
-
-# Calls of pieces while somebody records them (deepseek.torch.profile).
-calls: list[tuple[Piece, Tensors]] | None = None
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
@@ -43,16 +43,37 @@ class Piece:
             empty,
             dense,
         )
-        self.run = self.context.run_tensors
+        # Takes the inputs out of a list of the caller's alone; gives the results, which have these shapes.
+        self.run: Callable[[Tensors, Shapes], Tensors] = self.context.run_tensors  # type: ignore[assignment]
+        _pieces.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Piece, (self.executable, self.parameters, self.unsettled)
 
-    def __call__(self, inputs: Tensors, shapes: tuple[tuple[int, ...], ...]) -> Tensors:
-        """`shapes`: of the results."""
-        if calls is not None:
-            calls.append((self, inputs))
-        return self.run(inputs, shapes)  # type: ignore[return-value]
+
+_pieces: WeakSet[Piece] = WeakSet()
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[Piece, Tensors]]]:
+    """Calls of pieces until then, with their inputs."""
+    calls: list[tuple[Piece, Tensors]] = []
+
+    def recording(piece: Piece, run: Callable[[Tensors, Shapes], Tensors]) -> None:
+        def record(inputs: Tensors, shapes: Shapes) -> Tensors:
+            calls.append((piece, list(inputs)))
+            return run(inputs, shapes)
+
+        piece.run = record
+
+    runs = {piece: piece.run for piece in _pieces}
+    for piece, run in runs.items():
+        recording(piece, run)
+    try:
+        yield calls
+    finally:
+        for piece, run in runs.items():
+            piece.run = run
 
 
 def refresh(module: torch.nn.Module | None = None) -> None:

@@ -21,13 +21,9 @@ def profile_pieces(
 ) -> _core.Profile:
     """Steps of the pieces that a call runs; what PyTorch does, Dynamo's guards too, is outside of them."""
     model(*inputs)  # compiles
-    recorded: list[tuple[piece.Piece, piece.Tensors]] = []
-    piece.calls = recorded
-    try:
+    with piece.recorded() as calls:
         model(*inputs)
-    finally:
-        piece.calls = None
-    if not recorded:
+    if not calls:
         raise invalid(
             "profile", 'a model that torch.compile(backend="deepseek") compiled', type(model).__name__
         )
@@ -38,9 +34,9 @@ def profile_pieces(
         walls.append(time.perf_counter() - begin)
     walls = sorted(walls)[: (len(walls) + 1) // 2]
     parts = []
-    for called, tensors in recorded:
+    for called, tensors in calls:
         arrays: list[_core.Array | npt.NDArray[Any]] = [
             Tensor(piece.dense(tensor.detach()))._array for tensor in tensors
         ]
-        parts.append(_core.profile(called.executable._core, arrays, runs, seconds / len(recorded)))
+        parts.append(_core.profile(called.executable._core, arrays, runs, seconds / len(calls)))
     return _core.combined(parts, sum(walls) / len(walls))

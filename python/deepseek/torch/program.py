@@ -44,19 +44,22 @@ class Program:
         self.used: set[str] = set()  # symbols
         self.body: list[str] = []
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-        inputs = "".join(f"{self._name(node)}, " for node in placeholders)
+        inputs = [self._name(node) for node in placeholders]
         symbols = self._symbols(placeholders)
         freed = _last_uses(module.graph, steps)
         for step, dead in zip(steps, freed, strict=True):
             self.body.append(self._piece(step) if isinstance(step, Island) else self._eager(step))
             if dead and step is not steps[-1]:
                 self.body.append(" = ".join([*map(self._name, dead), "None"]))
-        results: Any = module.graph.output_node().args[0]
-        self.body.append(f"return [{', '.join(self._results(results, fix_strides))}]")
-        taken = [f"{inputs}= inputs"] if inputs else []
+        nodes: Any = module.graph.output_node().args[0]
+        results = self._results(nodes, fix_strides)
+        if (whole := self._one_piece(steps, inputs, results)) is not None:
+            self.body = [f"return {self._run(whole, 'inputs')}"]
+        else:
+            taken = [f"{''.join(f'{name}, ' for name in inputs)}= inputs"] if inputs else []
+            self.body = [*taken, "inputs.clear()", *self.body, f"return [{', '.join(results)}]"]
         found = [f"{symbol} = {symbols[symbol]}" for symbol in symbols if symbol in self.used]
-        lines = [*taken, "inputs.clear()", *found, *self.body]
-        self.source = "\n    ".join(["def run(inputs):", *lines])
+        self.source = "\n    ".join(["def run(inputs):", *found, *self.body])
 
     def _name(self, node: fx.Node) -> str:
         return self.names.setdefault(node, f"v{len(self.names)}")
@@ -72,8 +75,8 @@ class Program:
     def _symbols(self, placeholders: Sequence[fx.Node]) -> dict[str, str]:
         """Where the value of each symbol comes from."""
         found: dict[str, str] = {}
-        for node in placeholders:
-            value, name = node.meta["val"], self._name(node)
+        for position, node in enumerate(placeholders):
+            value, name = node.meta["val"], f"inputs[{position}]"
             sizes = (
                 [(f"{name}.shape[{axis}]", size) for axis, size in enumerate(value.shape)]
                 if isinstance(value, torch.Tensor)
@@ -92,6 +95,15 @@ class Program:
         return f"({''.join(f'{self._size(size)}, ' for size in sizes)})"
 
     def _piece(self, island: Island) -> str:
+        results = "".join(f"{self._name(node)}, " for node in island.outputs)
+        given = ", ".join(self._given(island))
+        return f"{results and f'{results}= '}{self._run(island, f'[{given}]')}"
+
+    def _run(self, island: Island, inputs: str) -> str:
+        shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in island.outputs)
+        return f"{self._constant(self.pieces[id(island)])}.run({inputs}, ({shapes}))"
+
+    def _given(self, island: Island) -> list[str]:
         given = [self._value(node) for node in island.inputs]
         for symbol in lone_symbols(island):
             empty, uint8 = self._constant(torch.empty), self._constant(torch.uint8)
@@ -99,10 +111,13 @@ class Program:
         for node in float_numbers(island.nodes):
             tensor, float64 = self._constant(torch.tensor), self._constant(torch.float64)
             given.append(f"{tensor}({self._node(node)}, dtype={float64})")
-        results = "".join(f"{self._name(node)}, " for node in island.outputs)
-        shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in island.outputs)
-        piece, inputs = self._constant(self.pieces[id(island)]), "".join(f"{value}, " for value in given)
-        return f"{results and f'{results}= '}{piece}(({inputs}), ({shapes}))"
+        return given
+
+    def _one_piece(self, steps: Sequence[Step], inputs: list[str], results: list[str]) -> Island | None:
+        """The piece to which all inputs go in order and whose results are the function's."""
+        if len(steps) != 1 or not isinstance(steps[0], Island) or self._given(steps[0]) != inputs:
+            return None
+        return steps[0] if [self._name(node) for node in steps[0].outputs] == results else None
 
     def _eager(self, node: fx.Node) -> str:
         given = [self._value(argument) for argument in node.args]
