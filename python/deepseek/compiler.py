@@ -12,6 +12,7 @@ from deepseek import _core
 from deepseek.arrays import cast_to
 from deepseek.errors import invalid
 from deepseek.executable import Executable
+from deepseek.specialized import Specializations
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,6 +29,7 @@ def compile(
     tune: str = "fast",
     rtol: float = 1e-5,
     freeze: bool = True,
+    specialize: int = 0,
     isa: str = "",
     disable: Sequence[str] = (),
     samples: Sequence[Mapping[str, Any] | Sequence[Any]] = (),
@@ -59,6 +61,10 @@ def compile(
     `rtol`: how far an fp32 contraction may be from the exact result, relative to the largest element: ways
     that round more, such as Winograd's 4x4, are not taken.
     `freeze`: keep what derives from parameters (folded, packed weights) between runs.
+    `specialize`: after so many runs of an Executable at the same sizes (0: never), kernels for these sizes
+    alone are compiled in the background and serve from then on: faster than those for any size, but they may
+    round differently, so that equal calls before and after may differ in the last bits. The four sizes used
+    last are kept, each with the packed weights that its kernels want; explain() tells how often each served.
     `isa` caps the instruction set ("avx2"); one that this machine lacks ("neon") gives an executable to
     `save` and run elsewhere. `disable` leaves out passes and ways by name.
     `example_inputs`, `dynamic_shapes`: of a torch.nn.Module, as torch.export takes them. `example_inputs`
@@ -75,6 +81,7 @@ def compile(
         "tune": tune,
         "rtol": rtol,
         "freeze": freeze,
+        "specialize": specialize,
         "disable": list(disable),
         "samples": list(samples),
         "tolerance": tolerance,
@@ -84,6 +91,7 @@ def compile(
     if isinstance(model, (str, os.PathLike)) and os.path.isdir(model):
         from deepseek.tensorflow import compile_model
 
+        _refuse_specialize(specialize)
         return compile_model(model, example_inputs, options)
     if isinstance(model, (bytes, bytearray, memoryview, str, os.PathLike)):
         from deepseek.onnx import compile_onnx
@@ -100,17 +108,29 @@ def compile(
         from deepseek.tensorflow import compile_model, is_model
 
         if is_model(model):
+            _refuse_specialize(specialize)
             return compile_model(model, example_inputs, options)
     models = "a Graph, an ONNX model's path or bytes, a torch.nn.Module, a Keras model or a tf.function"
     raise invalid("compile", models, type(model).__name__)
 
 
+def _refuse_specialize(specialize: int) -> None:
+    if specialize:
+        raise invalid("compile", "specialize=0 for a model of TensorFlow's", str(specialize))
+
+
 def compile_graph(graph: _core.Graph, options: dict[str, Any], stacklevel: int) -> Executable:
     samples = [arrays_of(graph, sample) for sample in options["samples"]]
-    core, target, notes = _core.compile(graph, **(options | {"samples": samples}))
+    options = options | {"samples": samples}
+    specialize = options.pop("specialize")
+    core, target, notes = _core.compile(graph, **options)
     for note in notes:
         warnings.warn(note, stacklevel=stacklevel)
-    return Executable(core, target)
+    if not specialize:
+        return Executable(core, target)
+    return Executable(
+        core, target, Specializations(graph, specialize, lambda bound: _core.compile(bound, **options)[0])
+    )
 
 
 def arrays_of(

@@ -11,6 +11,7 @@ import numpy as np
 from deepseek import _core
 from deepseek.arrays import NARROW, cast_to, to_numpy
 from deepseek.errors import invalid
+from deepseek.specialized import Specializations
 from deepseek.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -22,8 +23,13 @@ Results: TypeAlias = "npt.NDArray[Any] | Tensor | tuple[npt.NDArray[Any] | Tenso
 class Executable:
     """A compiled graph. Immutable; many threads may run it at once."""
 
-    def __init__(self, core: _core.Executable, target: str = "") -> None:
-        self._core = core
+    def __init__(
+        self,
+        core: _core.Executable,
+        target: str = "",
+        specializations: Specializations[_core.Executable] | None = None,
+    ) -> None:
+        self._core, self._specializations = core, specializations
         self.target = target
         # Ports (name, dtype, shape) by name, in order.
         self.inputs = {port.name: port for port in core.inputs}
@@ -34,7 +40,7 @@ class Executable:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Takes arrays by input name, casts them to the inputs' dtypes, gives arrays by output name."""
-        results = self._core.run(self._arrays(inputs))
+        results = self._run(self._arrays(inputs))
         return {name: to_numpy(result) for name, result in zip(self.outputs, results, strict=True)}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Results:
@@ -53,13 +59,14 @@ class Executable:
         if len(named) != len(values) or any(value is None for value in values):
             self._refuse_names(named)
         wrap = any(isinstance(value, Tensor) for value in values)
-        made = self._core.run(self._cast(values))
+        made = self._run(self._cast(values))
         results = [Tensor(result) if wrap else to_numpy(result) for result in made]
         return results[0] if len(results) == 1 else tuple(results)
 
     def explain(self) -> str:
         """What was compiled and why: a line per step with its source, and the compiler's notes."""
-        return self._core.explain()
+        special = self._specializations.lines() if self._specializations is not None else []
+        return self._core.explain() + "".join(f"{line}\n" for line in special)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file for `deepseek.load`. Loading runs the code in it: load only what you trust."""
@@ -80,6 +87,12 @@ class Executable:
         if len(inputs) != len(values) or any(value is None for value in values):
             self._refuse_names(inputs)
         return self._cast(values)
+
+    def _run(self, arrays: list[_core.Array | npt.NDArray[Any]]) -> list[_core.Array]:
+        core = self._core
+        if self._specializations is not None:
+            core = self._specializations.find([array.shape for array in arrays]) or core
+        return core.run(arrays)
 
     def _cast(self, values: list[Any]) -> list[_core.Array | npt.NDArray[Any]]:
         arrays: list[_core.Array | npt.NDArray[Any]] = []

@@ -1,9 +1,11 @@
 // Graph, Value and the op table.
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "convert.h"
+#include "deepseek/bind_dims.h"
 
 namespace deepseek::python {
 namespace {
@@ -283,6 +285,13 @@ void bind_graph(nb::module_& m) {
                      for (Node* n : g.graph->inputs()) values.push_back({g.graph, n->out()});
                      return values;
                    })
+      .def(
+          "bind_dims",
+          [](const PyGraph& g, const std::map<std::string, std::int64_t>& known) {
+            return PyGraph{std::make_shared<Graph>(bind_dims(*g.graph, {known.begin(), known.end()}))};
+          },
+          nb::arg("known"), nb::sig("def bind_dims(self, known: dict[str, int]) -> Graph"),
+          "A copy in which these symbols are their values.")
       .def("verify", [](const PyGraph& g) { g.graph->verify(); })
       .def("__str__", [](const PyGraph& g) { return g.graph->str(); })
       .def("__len__", [](const PyGraph& g) { return g.graph->nodes().size(); });

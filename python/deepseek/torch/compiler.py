@@ -19,8 +19,9 @@ from torch._guards import Guard, TracingContext
 from torch.utils._python_dispatch import _disable_current_modes
 
 import deepseek
-from deepseek import precisions
+from deepseek import Executable, _core, precisions
 from deepseek.errors import invalid
+from deepseek.specialized import Specializations
 from deepseek.torch import cached, pairs, report, saved
 from deepseek.torch.cached import Compiled
 from deepseek.torch.expansion import unroll
@@ -39,7 +40,7 @@ from deepseek.torch.partition import (
     settle_numbers,
     split,
 )
-from deepseek.torch.piece import Piece
+from deepseek.torch.piece import Piece, Run
 from deepseek.torch.program import Program
 from deepseek.torch.recurrent import whole_layers
 from deepseek.torch.translate import Refused, source_of, translate
@@ -59,6 +60,8 @@ class Options:
     freeze: bool = (
         True  # keep what derives from parameters (packed weights) between calls of an inference graph
     )
+    # As in deepseek.compile, of each graph. Such a graph is not kept in PyTorch's cache on disk.
+    specialize: int = 0
     # Of what a forward pass keeps for its backward pass, at most so many bytes, or this part (a float up to
     # 1) of what it keeps by itself; the rest is computed again.
     memory_budget: float | None = None
@@ -129,19 +132,30 @@ def _compile_islands(
         pieces = {}
         threads = options.threads or torch.get_num_threads()
         for island, translation in zip(islands, translations, strict=True):
-            executable = deepseek.compile(
-                translation.graph,
+            compiled = functools.partial(
+                deepseek.compile,
                 threads=threads,
                 precision=options.precision or "fp32",
                 storage=options.storage or "fp32",
                 tune=options.tune,
                 rtol=options.rtol or RTOL[record.kind],
             )
+            executable = compiled(translation.graph)
             held = [i for i, node in enumerate(island.inputs) if node in parameters]
             unsettled = [i for i, node in enumerate(island.inputs) if _may_be_negated(node, kind)]
-            pieces[id(island)] = Piece(executable, held, unsettled)
-            record.add_piece(len(island.nodes), executable)
+            special = _specializations(translation.graph, options.specialize, compiled)
+            piece = pieces[id(island)] = Piece(executable, held, unsettled, special)
+            record.add_piece(len(island.nodes), executable, piece.specializations)
         return steps, pieces
+
+
+def _specializations(
+    graph: _core.Graph, after: int, compiled: Callable[[_core.Graph], Executable]
+) -> Callable[[Callable[[Executable], Run]], Specializations[Run]] | None:
+    """As a Piece takes it."""
+    if not after or all(isinstance(size, int) for value in graph.inputs for size in value.shape):
+        return None
+    return lambda run_of: Specializations(graph, after, lambda bound: run_of(compiled(bound)))
 
 
 def _may_be_negated(node: fx.Node, kind: str) -> bool:

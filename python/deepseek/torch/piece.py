@@ -10,10 +10,12 @@ from weakref import WeakSet
 import torch
 
 from deepseek import Executable, _core
+from deepseek.specialized import Specializations
 from deepseek.torch.shapes import TORCH_DTYPES
 
 Tensors: TypeAlias = list[torch.Tensor]
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Run: TypeAlias = Callable[[Tensors, Shapes], Tensors]
 
 # torch.empty_strided in half its time.
 empty = torch._C._dynamo.guards._empty_strided_cpu  # type: ignore[attr-defined]
@@ -29,26 +31,48 @@ def dense(tensor: torch.Tensor) -> torch.Tensor:
 class Piece:
     """Runs an executable on tensors. Calls from several threads take turns."""
 
-    def __init__(self, executable: Executable, parameters: Sequence[int], unsettled: Sequence[int]) -> None:
+    def __init__(
+        self,
+        executable: Executable,
+        parameters: Sequence[int],
+        unsettled: Sequence[int],
+        specializations: Callable[[Callable[[Executable], Run]], Specializations[Run]] | None = None,
+    ) -> None:
         """`parameters`: positions of inputs whose derived data is kept until address or version change.
         `unsettled`: of those that may be negated views, whose memory holds other numbers.
+        `specializations`: makes those of the executable, given what makes a Run of one.
         """
         self.executable, self.parameters, self.unsettled = executable, parameters, unsettled
-        self.context = _core.TensorContext(
+        # Takes the inputs out of a list of the caller's alone; gives the results, which have these shapes.
+        self.run: Run = self._run_of(executable)
+        self.specializations = specializations and specializations(self._run_of)
+        if self.specializations is not None:
+            self.run = _by_sizes(self.run, self.specializations)
+        _pieces.add(self)
+
+    def _run_of(self, executable: Executable) -> Run:
+        context = _core.TensorContext(
             executable._core,
             torch.Tensor.__dlpack_c_exchange_api__,
-            parameters,
-            unsettled,
+            self.parameters,
+            self.unsettled,
             tuple(TORCH_DTYPES[port.dtype] for port in executable.outputs.values()),
             empty,
             dense,
         )
-        # Takes the inputs out of a list of the caller's alone; gives the results, which have these shapes.
-        self.run: Callable[[Tensors, Shapes], Tensors] = self.context.run_tensors  # type: ignore[assignment]
-        _pieces.add(self)
+        return context.run_tensors  # type: ignore[return-value]
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.specializations is not None:
+            raise TypeError("what is compiled in the background belongs to its process")
         return Piece, (self.executable, self.parameters, self.unsettled)
+
+
+def _by_sizes(run: Run, specializations: Specializations[Run]) -> Run:
+    def run_by_sizes(inputs: Tensors, shapes: Shapes) -> Tensors:
+        return (specializations.find([tensor.shape for tensor in inputs]) or run)(inputs, shapes)
+
+    return run_by_sizes
 
 
 _pieces: WeakSet[Piece] = WeakSet()
@@ -59,7 +83,7 @@ def recorded() -> Iterator[list[tuple[Piece, Tensors]]]:
     """Calls of pieces until then, with their inputs."""
     calls: list[tuple[Piece, Tensors]] = []
 
-    def recording(piece: Piece, run: Callable[[Tensors, Shapes], Tensors]) -> None:
+    def recording(piece: Piece, run: Run) -> None:
         def record(inputs: Tensors, shapes: Shapes) -> Tensors:
             calls.append((piece, list(inputs)))
             return run(inputs, shapes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from deepseek import Executable
+from deepseek.specialized import Specializations
 
 
 @dataclass
@@ -17,9 +19,14 @@ class Record:
     eager: Counter[tuple[str, str]] = field(default_factory=Counter)  # (ATen op, reason): how many
     draws: Counter[str] = field(default_factory=Counter)  # of PyTorch's generator, before the pieces
     checks: Counter[str] = field(default_factory=Counter)  # of results, which raise PyTorch's errors
+    specializations: list[Specializations[Any]] = field(default_factory=list)
 
-    def add_piece(self, ops: int, executable: Executable) -> None:
+    def add_piece(
+        self, ops: int, executable: Executable, specializations: Specializations[Any] | None = None
+    ) -> None:
         self.pieces.append((ops, executable))
+        if specializations is not None:
+            self.specializations.append(specializations)
 
     def add_eager(self, op: str, reason: str) -> None:
         self.eager[(op, reason)] += 1
@@ -35,6 +42,7 @@ class Record:
         ]
         lines += [f"  drawn from PyTorch's generator: {count} x {op}" for op, count in self.draws.items()]
         lines += [f"  checked by PyTorch: {count} x {op}" for op, count in self.checks.items()]
+        lines += [f"  {line}" for special in self.specializations for line in special.lines()]
         return "\n".join(lines)
 
 
