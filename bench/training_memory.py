@@ -54,10 +54,9 @@ def measure(step: Callable[[], object], model: nn.Module, own: set[int]) -> Byte
             kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
-    piece.calls = []
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with piece.recorded() as calls, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         step()
-    last, piece.calls = piece.calls[-1][0], None
+    last = calls[-1][0]
     slopes = sum(p.grad.numel() * p.grad.element_size() for p in model.parameters() if p.grad is not None)
     return Bytes(sum(kept.values()), last.context.arena_bytes, slopes)
 

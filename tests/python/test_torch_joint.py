@@ -115,10 +115,9 @@ def test_logits_are_in_memory_once_and_their_gradient_once() -> None:
     model, ids = setting()
     run = torch.compile(next_word, backend="deepseek")
     run(model, ids).backward()
-    piece.calls = []
-    run(model, ids).backward()
-    (forward, _), (backward, given) = piece.calls
-    piece.calls = None
+    with piece.recorded() as calls:
+        run(model, ids).backward()
+    (forward, _), (backward, given) = calls
     logits = BATCH * (LENGTH - 1) * WORDS
     assert sum(tensor.numel() == logits for tensor in given) == 1  # kept, of the rows that are read
     assert forward.context.arena_bytes < 4 * logits

@@ -43,15 +43,18 @@ class Piece:
         `specializations`: makes those of the executable, given what makes a Run of one.
         """
         self.executable, self.parameters, self.unsettled = executable, parameters, unsettled
+        self.context = self._context_of(executable)
         # Takes the inputs out of a list of the caller's alone; gives the results, which have these shapes.
-        self.run: Run = self._run_of(executable)
-        self.specializations = specializations and specializations(self._run_of)
+        self.run = _run_of(self.context)
+        self.specializations = specializations and specializations(
+            lambda special: _run_of(self._context_of(special))
+        )
         if self.specializations is not None:
             self.run = _by_sizes(self.run, self.specializations)
         _pieces.add(self)
 
-    def _run_of(self, executable: Executable) -> Run:
-        context = _core.TensorContext(
+    def _context_of(self, executable: Executable) -> _core.TensorContext:
+        return _core.TensorContext(
             executable._core,
             torch.Tensor.__dlpack_c_exchange_api__,
             self.parameters,
@@ -60,12 +63,15 @@ class Piece:
             empty,
             dense,
         )
-        return context.run_tensors  # type: ignore[return-value]
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.specializations is not None:
             raise TypeError("what is compiled in the background belongs to its process")
         return Piece, (self.executable, self.parameters, self.unsettled)
+
+
+def _run_of(context: _core.TensorContext) -> Run:
+    return context.run_tensors  # type: ignore[return-value]
 
 
 def _by_sizes(run: Run, specializations: Specializations[Run]) -> Run:
