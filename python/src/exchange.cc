@@ -6,6 +6,7 @@
 
 #include "context.h"
 #include "deepseek/give_back.h"
+#include "deepseek/huge_pages.h"
 
 namespace deepseek::python {
 namespace {
@@ -55,6 +56,9 @@ nb::object call(const nb::object& function, const nb::tuple& arguments) {
   return nb::steal(made);
 }
 
+// Bytes: as many the C library takes from the system each time, in pages that are touched first by us; the heap's stay.
+constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
+
 class TensorContext : public PyContext {
  public:
   TensorContext(const Executable& e, const nb::object& exchange, const std::vector<int>& parameters,
@@ -95,7 +99,9 @@ class TensorContext : public PyContext {
     nb::list made = nb::steal<nb::list>(PyList_New(static_cast<Py_ssize_t>(shapes.size())));
     for (std::size_t k = 0; k < outputs_.size(); ++k) {
       nb::object tensor = call(empty_, (*layouts)[k]);
-      point(views.outputs[k], outputs_[k], view(tensor));
+      Tensor& to = views.outputs[k];
+      point(to, outputs_[k], view(tensor));
+      if (to.bytes() >= kNeverFromHeap) ask_for_huge_pages(to.data(), to.bytes());
       PyList_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
     }
     {

@@ -1,13 +1,12 @@
 // Host arrays. See include/deepseek/tensor.h.
 #include "deepseek/tensor.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
 #include "deepseek/guard.h"
+#include "deepseek/huge_pages.h"
 #include "runtime/narrow_float.h"
 
 namespace deepseek {
@@ -26,11 +25,6 @@ void check_dims(DType dtype, const Dims& dims) {
     throw Error(Code::InvalidArgument, "tensor", "", "a size in bytes that fits 64 bits", str(dims));
 }
 
-// Large memory comes in huge pages where the system has them: fewer faults when it is first touched, fewer TLB misses
-// when weights stream through.
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kWantsHugePages = 2 * kHugePage;
-
 [[noreturn]] void none_left(std::size_t size) {
   throw Error(Code::ResourceExhausted, "tensor", "", std::to_string(size) + " bytes of memory", "none left");
 }
@@ -41,13 +35,11 @@ std::shared_ptr<void> allocate(std::size_t size) {
     if (!memory) none_left(size);
     return memory;
   }
-  const bool huge = size >= kWantsHugePages;
-  const std::size_t alignment = huge ? kHugePage : kAlignment;
+  const std::size_t alignment = size >= kWantsHugePages ? kHugePage : kAlignment;
   const std::size_t rounded = std::max<std::size_t>(1, (size + kAlignment - 1) / kAlignment) * kAlignment;
   void* p = nullptr;  // std::aligned_alloc takes multiples of the alignment alone
   if (size > kAddressSpace || posix_memalign(&p, alignment, rounded) != 0) none_left(size);
-  // The last, partial one stays small pages, so that nothing is taken that is not used. Refusal costs only speed.
-  if (huge) madvise(p, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+  ask_for_huge_pages(p, size);
   return {p, std::free};
 }
 

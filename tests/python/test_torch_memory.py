@@ -1,5 +1,7 @@
 """What forward keeps for backward: under a budget, under PyTorch's checkpointing, with random draws."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import deepseek.torch as bridge
@@ -154,3 +156,23 @@ def test_positions_of_maxima_are_kept_in_32_bits_with_channels_innermost(ceil_mo
         assert grad is not None
         assert p.grad is not None
         assert (grad.double() - p.grad).abs().max() <= 1e-5 * p.grad.abs().max()
+
+
+def huge_pages_are_asked_for(address: int) -> bool:
+    within = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if mapped := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            within = int(mapped[1], 16) <= address < int(mapped[2], 16)
+        elif within and line.startswith("VmFlags:"):
+            return "hg" in line.split()
+    return False
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has none")
+def test_large_results_lie_in_huge_pages() -> None:
+    x = torch.randn(3072, 3072)  # more than malloc's heap ever takes
+    y = torch.compile(lambda x: x * 2, backend="deepseek")(x)
+    assert torch.equal(y, x * 2)
+    middle = y.numel() * y.element_size() // 2
+    assert huge_pages_are_asked_for(y.data_ptr() + middle)
+    assert not huge_pages_are_asked_for(x.data_ptr() + middle)
