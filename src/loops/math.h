@@ -6,12 +6,11 @@
 // holds these bounds; F64 against long double, F32 against double):
 //   F32: Exp 1.0, Expm1 1.5, Log 1.0, Log1p 1.5, Tanh 4.5, Sigmoid 3.0, Erf 4.5; all others 0.6, computed in
 //        F64
-//   F64: Exp 1.0, Expm1 2, Log 1.0, Log1p 2, Sin Cos 1.0 (3.5 beyond 2^44), Tan 2 (4.5), Asin Acos Atan Atan2 2, Sinh
+//   F64: Exp 1.0, Expm1 2, Log 1.0, Log1p 2, Sin Cos 1.0, Tan 2, Asin Acos Atan Atan2 2, Sinh
 //        Cosh 2, Tanh 2.5, Sigmoid 2, Asinh Acosh Atanh 2, Erf 1.0, Erfc 3.5, Pow 1.5
 //   Sigmoid is 0 where it would be less than 2^-128 (F64: 2^-1024).
 //   LGamma and Digamma: 5 units of max(1, |result|) for arguments > 0; of the largest term of the reflection below 0.
-// In F64 Sin, Cos and Tan are NaN beyond |x| = 2^50, and Rem and Mod where the quotient is 2^200 or more; Rem and
-// Mod are exact elsewhere. Narrow floats compute in F32 and round.
+// Rem and Mod are exact. Narrow floats compute in F32 and round.
 #pragma once
 
 #include "loops/ir.h"

@@ -92,6 +92,35 @@ Expr digamma_positive(const Expr& y) {
   return select(y < 9, select(small, near - f64(1) / y, near), series);
 }
 
+// x = m 2^exponent for finite x > 0, m whole, 2^52 <= m < 2^53.
+struct Whole {
+  Expr m, exponent;
+};
+Whole whole(const Expr& x) {
+  const Expr tiny = x < 0x1p-1022, bits = to_bits(select(tiny, x * 0x1p54, x));
+  const Expr mantissa = bit_and(bits, (std::int64_t{1} << 52) - 1);
+  return {from_bits(bit_or(mantissa, std::int64_t{1023 + 52} << 52)),
+          shift_right(bits, 52) - select(tiny, std::int64_t{1075 + 54}, std::int64_t{1075})};
+}
+
+// Whole numbers modulo d, 2^52 <= d < 2^53, each the nearest to 0: |r| <= d/2.
+class Residues {
+ public:
+  explicit Residues(const Expr& d) : d_(d), inverse_(f64(1) / d) {}
+
+  // Of |x| <= d.
+  Expr nearest(const Expr& x) const { return select(abs(x) * 2 > d_, x - with_sign(d_, x), x); }
+
+  // Exactly: the quotient is less than 2^51, so no more than one off, and what it leaves has 53 bits.
+  Expr product(const Expr& a, const Expr& b) const {
+    const Expr high = a * b, low = fma(a, b, -high), quotient = round(high * inverse_);
+    return nearest(nearest(fma(-quotient, d_, high)) + low);
+  }
+
+ private:
+  Expr d_, inverse_;
+};
+
 }  // namespace
 
 Expr erf64(const Expr& x) {
@@ -133,23 +162,23 @@ Expr digamma64(const Expr& x) {
   return select(pole, kNan, select(negative, reflected, positive));
 }
 
-// Divisors 2^(50 k) b from the largest down: each step leaves less than one of them, exactly, since its quotient has
-// at most 51 bits. F32 works in F64 and takes quotients up to 2^300, so all of them.
 Expr rem(const Expr& a, const Expr& b) {
   const bool wide = a.type() == DType::F64;
   const Expr x = abs(cast(DType::F64, a)), d = abs(cast(DType::F64, b));
-  Expr r = x;
-  for (int k = wide ? 3 : 5; k >= 0; --k) {
-    const Expr step = d * std::bit_cast<double>(static_cast<std::int64_t>(1023 + 50 * k) << 52);
-    // The quotient may be one too large, and the step infinite.
-    Expr left = fma(-trunc(r / step), step, r);
-    left = select(left < 0, left + step, left);
-    left = select(left >= step, left - step, left);
-    r = select(step <= r, left, r);
+  const Whole top = whole(x), divisor = whole(d);
+  // x = 2^k top.m in units of divisor's, k >= 0 where x >= d. 2^k from the upper bits of k, one at a time.
+  const Residues residues(divisor.m);
+  const Expr k = top.exponent - divisor.exponent;
+  const int squarings = wide ? 6 : 3;  // of 2^(k >> squarings) <= 2^34
+  Expr power = from_bits(shift_left(shift_right(k, squarings) + 1023, 52));
+  for (int bit = squarings; bit-- > 0;) {
+    power = residues.product(power, power);
+    power = select(bit_and(k, std::int64_t{1} << bit) != 0, residues.nearest(power * 2), power);
   }
-  Expr invalid = is_nan(x) || is_nan(d) || is_inf(x) || d == 0;
-  if (wide) invalid = invalid || d * 0x1p200 <= x;
-  r = select(invalid, kNan, select(is_inf(d), x, r));
+  const Expr nearest = residues.product(power, residues.nearest(residues.nearest(top.m)));
+  const Expr rest = select(nearest < 0, nearest + divisor.m, nearest) * 0x1p-52;
+  const Expr invalid = is_nan(x) || is_nan(d) || is_inf(x) || d == 0;
+  const Expr r = select(invalid, kNan, select(x < d, x, scale(rest, divisor.exponent + 52)));
   return with_sign(cast(a.type(), r), a);
 }
 

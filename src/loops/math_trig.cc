@@ -1,4 +1,6 @@
 // Trigonometric functions and their inverses.
+#include <vector>
+
 #include "loops/math_functions.h"
 
 namespace deepseek::loops::math {
@@ -29,7 +31,8 @@ struct Angle {
   Expr quadrant, r, low;
 };
 
-// |x| < 2^50: x - n pi/2 with pi/2 in three doubles. The first fma is exact, since it leaves no more than 53 bits.
+// |x| < 2^50, for F64's precision |x| < 2^44: x - n pi/2 with pi/2 in three doubles. The first fma is exact, since it
+// leaves no more than 53 bits.
 Angle reduce(const Expr& x) {
   const Expr m = f64(magic(DType::F64)), t = fma(x, f64(kTwoOverPi), m), n = t - m;
   const Expr a = fma(-n, f64(kHalfPi), x), w = n * kHalfPi2, w_low = fma(n, f64(kHalfPi2), -w), r = a - w;
@@ -38,7 +41,7 @@ Angle reduce(const Expr& x) {
 
 // A float x >= 2^50 in magnitude: x * 2/pi modulo 4, from 24 bits of 2/pi at a time; each product is exact, and the
 // bits before the second piece make multiples of 8.
-Angle reduce_huge(const Expr& x) {
+Angle reduce_huge32(const Expr& x) {
   constexpr double pieces[] = {0x6e4e44p-48,  0x1529fcp-72,  0x2757d1p-96, 0xf534ddp-120,
                                0xc0db62p-144, 0x95993cp-168, 0x439041p-192};
   Expr sum = f64(0);
@@ -48,6 +51,70 @@ Angle reduce_huge(const Expr& x) {
   }
   const Expr m = f64(magic(DType::F64)), t = sum + m;
   return {to_bits(t), (sum - (t - m)) * kHalfPi, f64(0)};
+}
+
+// 2/pi in words of 32 bits, after two that are 0.
+constexpr std::array<std::int64_t, 39> kTwoOverPiWords = {
+    0,          0,          0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041,
+    0xfe5163ab, 0xdebbc561, 0xb7246e3a, 0x424dd2e0, 0x06492eea, 0x09d1921c, 0xfe1deb1c, 0xb129a73e,
+    0xe88235f5, 0x2ebb4484, 0xe99c7026, 0xb45f7e41, 0x3991d639, 0x835339f4, 0x9c845f8b, 0xbdf9283b,
+    0x1ff897ff, 0xde05980f, 0xef2f118b, 0x5a0a6d1f, 0x6d367ecf, 0x27cb09b7, 0x4f463f66, 0x9e5fea2d,
+    0x7527bac7, 0xebe5f17b, 0x3d0739f7, 0x8a5292ea, 0x6bfb5fb1, 0x1f8d5d08, 0x56033046};
+constexpr std::size_t kWords =
+    8;  // 3 that meet the 84 bits of a shifted mantissa, then 160 bits after the point
+
+// kTwoOverPiWords[i ..< i + kWords] for 0 <= i < 32, chosen bit by bit of i: a table in memory would be a symbol.
+std::vector<Expr> words_from(const Expr& i) {
+  std::vector<Expr> words;
+  for (const std::int64_t word : kTwoOverPiWords) words.push_back(constant(DType::I64, word));
+  for (std::size_t step = 16; step > 0; step /= 2) {
+    const Expr further = bit_and(i, static_cast<std::int64_t>(step)) != 0;
+    for (std::size_t k = 0; k + step < words.size(); ++k)
+      words[k] = select(further, words[k + step], words[k]);
+    words.resize(kWords + step - 1);
+  }
+  return words;
+}
+
+// A double x, 2^44 <= |x| < infinity: x = m 2^(32 i + s - 32) with a whole m < 2^53, so x * 2/pi modulo 4 is m 2^s times
+// kWords words of 2/pi from i on, in integers (M. Payne and R. Hanek, Radian reduction for trigonometric functions, 1983).
+Angle reduce_huge64(const Expr& x) {
+  constexpr std::int64_t mask = 0xffffffff;
+  const Expr bits = to_bits(abs(x)), place = shift_right(bits, 52) - (1023 + 20);
+  const Expr mantissa = bit_or(bit_and(bits, (std::int64_t{1} << 52) - 1), std::int64_t{1} << 52);
+  const Expr s = bit_and(place, 31), rest = make(Op::Sub, {constant(DType::I64, std::int64_t{32}), s});
+  const std::array m = {bit_and(make(Op::Shl, {mantissa, s}), mask),
+                        bit_and(make(Op::Shr, {mantissa, rest}), mask), make(Op::Shr, {mantissa, rest + 32})};
+  const std::vector<Expr> words = words_from(shift_right(place, 5));
+  // Columns of the product from 2^-160, for its carry alone, up to 2^0, of which 2 bits count.
+  std::array<Expr, 6> digits;
+  Expr carry = constant(DType::I64, std::int64_t{0});
+  for (std::size_t column = digits.size(); column-- > 0;) {
+    Expr sum = carry, above = constant(DType::I64, std::int64_t{0});
+    for (std::size_t k = 0; k < m.size(); ++k) {
+      const Expr product = m[k] * words[column + k];
+      sum = sum + bit_and(product, mask);
+      above = above + bit_and(shift_right(product, 32), mask);
+    }
+    digits[column] = bit_and(sum, mask);
+    carry = above + shift_right(sum, 32);
+  }
+  // To the nearest whole number: what follows it is signed then.
+  const Expr half = shift_right(digits[1], 31), n = digits[0] + half;
+  const Expr top = small_to_float(digits[1] - shift_left(half, 32)),
+             next = small_to_float(digits[2]) * 0x1p-32;
+  const Expr tail = small_to_float(digits[3]) * 0x1p-64 + small_to_float(digits[4]) * 0x1p-96;
+  const Expr sum = top + next, sum_low = (next - (sum - top)) + tail;
+  const Expr f = sum + sum_low, f_low = sum_low - (f - sum);
+  constexpr double unit = kHalfPi * 0x1p-32, unit_low = kHalfPi2 * 0x1p-32;
+  const Expr r = f * unit, low = fma(f, f64(unit), -r) + (f_low * unit + f * unit_low),
+             sign = with_sign(f64(1), x);
+  return {select(x < 0, -n, n), r * sign, low * sign};
+}
+
+Angle select(const Expr& condition, const Angle& yes, const Angle& no) {
+  return {select(condition, yes.quadrant, no.quadrant), select(condition, yes.r, no.r),
+          select(condition, yes.low, no.low)};
 }
 
 SinCos kernel(const Angle& a) {
@@ -108,15 +175,12 @@ Arc arc(const Expr& x) {
 }  // namespace
 
 Expr trigonometric64(Trigonometric f, const Expr& x) {
-  return trigonometric(f, x, reduce(select(abs(x) < 0x1p50, x, kNan)));
+  const Expr far = abs(x) >= 0x1p44 && abs(x) < kInfinity;
+  return trigonometric(f, x, select(far, reduce_huge64(select(far, x, f64(0x1p44))), reduce(x)));
 }
 
 Expr trigonometric32(Trigonometric f, const Expr& x) {
-  const Angle usual = reduce(x), huge = reduce_huge(x);
-  const Expr far = abs(x) >= 0x1p50;
-  return trigonometric(f, x,
-                       {select(far, huge.quadrant, usual.quadrant), select(far, huge.r, usual.r),
-                        select(far, 0.0, usual.low)});
+  return trigonometric(f, x, select(abs(x) >= 0x1p50, reduce_huge32(x), reduce(x)));
 }
 
 SinCos sincos_pi(const Expr& x) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import deepseek.torch as bridge
@@ -46,6 +47,15 @@ def test_polynomials(name: str) -> None:
     check(lambda x, n: polynomial(x, n), large.double(), torch.tensor([88, 511]), rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_degrees_that_are_no_integers(name: str) -> None:
+    """As C converts them: none of these is positive."""
+    polynomial = getattr(torch.special, name)
+    for dtype in (torch.float64, torch.float32):
+        degrees = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30, 2.7, -0.5], dtype=dtype)
+        check(lambda n: polynomial(0.5, n), degrees, rtol=0.0, atol=0.0)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_polygamma_at_its_poles_and_of_no_floats(order: int) -> None:
     ends = [0.0, 1e-30, 0.3, 1.0, 7.0, float("inf"), float("nan")]
@@ -60,6 +70,16 @@ def test_bessel_functions(name: str) -> None:
     function = getattr(torch.special, name)
     check(lambda x: function(x), points(torch.float64), rtol=1e-13, atol=0.0)
     check(lambda x: function(x), torch.arange(-3, 9), rtol=1e-5, atol=0.0)
+
+
+def test_bessel_functions_of_the_largest_numbers() -> None:
+    """PyTorch's own are NaN, and 0 where scaled."""
+    x = torch.tensor([torch.finfo(torch.float64).max, 1e300], dtype=torch.float64)
+    for order in (0, 1):
+        plain, scaled = (getattr(torch.special, f"i{order}{e}") for e in ("", "e"))
+        assert torch.compile(lambda x, f=plain: f(x), backend="deepseek")(x).isinf().all()
+        y = torch.compile(lambda x, f=scaled: f(x), backend="deepseek")(x)
+        torch.testing.assert_close(y, (x / 2).rsqrt() / (2 * torch.pi**0.5), rtol=1e-15, atol=0.0)
 
 
 @pytest.mark.parametrize("name", OSCILLATING)
@@ -107,6 +127,7 @@ def test_hurwitz_zeta() -> None:
     order = torch.tensor([-1, 0, 0.5, 1, 1.0001, 1.5, 2, 3, 4, 7.5, 30], dtype=torch.float64).unsqueeze(1)
     q = torch.cat([torch.linspace(-20, 20, 321).double(), torch.tensor([1e-8, 1e8]).double()])
     check(torch.special.zeta, order, q, rtol=1e-8, atol=0.0)
+    check(torch.special.zeta, order, torch.full((1,), -float("inf"), dtype=q.dtype), rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -141,6 +162,47 @@ def test_incomplete_gamma_functions(name: str) -> None:
     x = torch.cat([torch.logspace(-6, 3.2, 61).double(), ends(0.0, -1.0)])
     check(lambda a, x: function(a, x), a, x, rtol=1e-8, atol=1e-13)
     check(lambda a, x: function(a, x), a.float(), x.float(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma_functions_of_large_numbers(name: str) -> None:
+    """From 1000 on, where the expansion begins; PyTorch has ten digits below 1e4."""
+    function = getattr(torch.special, name)
+    a = torch.tensor([999.0, 1000.0, 1e4, 1e6, 1e10, 1e14, 1e300], dtype=torch.float64).unsqueeze(1)
+    x = a + torch.linspace(-4, 4, 33, dtype=torch.float64) * a.sqrt()  # where theirs is exact
+    check(lambda a, x: function(a, x), a, x, rtol=1e-6, atol=5e-10)
+    check(lambda a, x: function(a, x), a[2:], x[2:], rtol=1e-6, atol=1e-13)
+    far = torch.tensor([1e-300, 0.5, 1.0, 2e300, 1e308], dtype=torch.float64)
+    check(lambda a, x: function(a, x), a, far, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("name", ["gammainc", "gammaincc"])
+def test_incomplete_gamma_functions_are_probabilities(name: str) -> None:
+    a, x = torch.logspace(-12, 2, 57).double().unsqueeze(1), torch.logspace(-12, 2, 57).double()
+    function = getattr(torch.special, name)
+    y = torch.compile(lambda a, x: function(a, x), backend="deepseek")(a, x)
+    assert bool(((y >= 0) & (y <= 1)).all())
+
+
+def test_angles_of_any_size() -> None:
+    x = torch.tensor([[1.0], [-1.3]], dtype=torch.float64) * 2.0 ** torch.arange(0, 1023, dtype=torch.float64)
+    for function in (torch.sin, torch.cos, torch.tan, torch.sinc):
+        check(lambda x, f=function: f(x), x, rtol=1e-15, atol=0.0)
+
+
+def test_remainders_of_any_quotient() -> None:
+    """Against Python's; PyTorch's own are NaN beside tiny divisors."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.randint(-1070, 1020, (2, 2000), generator=generator, dtype=torch.float64)
+    x, d = (torch.randn(2, 2000, generator=generator, dtype=torch.float64) * 2.0**size).unbind()
+    wanted = [math.fmod(a, b) for a, b in zip(x.tolist(), d.tolist(), strict=True)]
+    torch._dynamo.reset()
+    bridge.reset()
+    got = torch.compile(lambda x, d: torch.fmod(x, d), backend="deepseek")(x, d)
+    assert got.tolist() == wanted
+    got = torch.compile(lambda d: torch.remainder(7.5, d), backend="deepseek")(d)
+    assert got.tolist() == [7.5 % b for b in d.tolist()]
+    assert not bridge.explain().eager_ops
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.bool])

@@ -133,7 +133,7 @@ def _growing(order: int, x: Tensor, scaled: bool) -> Tensor:
         value = value * near / 2
     away = x.clamp(min=FAR)
     expansion = _horner(1 / away, [(-1) ** k * term for k, term in enumerate(_expansion(order))])
-    far = expansion / (2 * math.pi * away).sqrt()
+    far = expansion / (math.sqrt(2 * math.pi) * away.sqrt())
     if scaled:
         value = value * (-near).exp()
         far = torch.where(away.isinf(), 0.0, far)

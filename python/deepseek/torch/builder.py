@@ -18,7 +18,16 @@ import torch
 from torch import fx
 
 from deepseek import Graph, Value
-from deepseek.torch.shapes import DTYPE_NAMES, Dim, Unsupported, dim, dims, dtype_name, expression
+from deepseek.torch.shapes import (
+    DTYPE_NAMES,
+    TORCH_DTYPES,
+    Dim,
+    Unsupported,
+    dim,
+    dims,
+    dtype_name,
+    expression,
+)
 
 Scalar: TypeAlias = bool | int | float
 Operand: TypeAlias = Value | Scalar | str  # the text is a symbolic size
@@ -144,6 +153,19 @@ class Builder:
             return self.op("dim_value", dim=[value], dtype=dtype)
         return self.cast(value, dtype)
 
+    def operands(self, *values: Operand) -> tuple[Value, ...]:
+        """These in the dtype of the node's result; in float32 where that is shorter and one of them is a
+        number that it cannot hold: eager PyTorch rounds no number.
+        """
+        dtype = self.dtype()
+        if dtype in ("bfloat16", "float16") and any(_is_long(value, dtype) for value in values):
+            dtype = "float32"
+        return tuple(self.tensor(value, dtype) for value in values)
+
+    def arithmetic(self, name: str, *values: Operand) -> Value:
+        """An op of one result on `operands`, in the dtype of the node's result."""
+        return self.cast(self.op(name, *self.operands(*values)), self.dtype())
+
     def promoted(self, x: Operand, y: Operand) -> tuple[Value, Value]:
         """Both operands in the dtype to which PyTorch promotes the node's first two arguments."""
         dtype = dtype_name(torch.result_type(self.argument(0), self.argument(1)))
@@ -163,6 +185,12 @@ class Builder:
         perm = list(range(len(x.shape)))
         perm[first], perm[second] = perm[second], perm[first]
         return self.transpose(x, perm)
+
+
+def _is_long(x: Operand, dtype: str) -> bool:
+    if isinstance(x, Value):
+        return not x.shape and x.dtype in ("float32", "float64")
+    return isinstance(x, float) and float(torch.tensor(x, dtype=TORCH_DTYPES[dtype])) != x
 
 
 def loop(

@@ -15,11 +15,13 @@ aten = torch.ops.aten
 
 @decomposition(aten.hypot.default)
 def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    given = torch.result_type(x, y)
+    x, y = (value.float() if given in (torch.bfloat16, torch.float16) else value for value in (x, y))
     x, y = x.abs(), y.abs()
     large, small = torch.maximum(x, y), torch.minimum(x, y)
     ratio = torch.where(large == 0, torch.zeros_like(large), small / large)
     root = large * (1 + ratio * ratio).sqrt()
-    return torch.where(x.isinf() | y.isinf(), torch.full_like(root, float("inf")), root)
+    return torch.where(x.isinf() | y.isinf(), torch.full_like(root, float("inf")), root).to(given)
 
 
 @decomposition(aten.round.decimals)
@@ -106,12 +108,13 @@ def _zeta(order: Tensor, x: Tensor) -> Tensor:
     given = dtype if dtype.is_floating_point else torch.get_default_dtype()
     order, x = aten.broadcast_tensors.default([order.double(), x.double()])
     valid = torch.where(order > 1, order, 2.0)  # what the others give is settled below
-    part = x - x.floor()
+    whole = x == x.floor()
+    part = torch.where(whole, 0.0, x - x.floor())
     negative = _zeta_of_positive(valid, 1 - part) - _zeta_of_positive(valid, 1 - x)
     odd = torch.remainder(valid, 2) != 0
     value = _zeta_of_positive(valid, torch.where(x > 0, x, part))
     value = torch.where(x > 0, value, value + torch.where(odd, -negative, negative))
-    pole = (x <= 0) & (part == 0)
+    pole = (x <= 0) & whole
     value = torch.where(
         pole, float("inf"), torch.where((x <= 0) & (order != order.floor()) & ~pole, float("nan"), value)
     )

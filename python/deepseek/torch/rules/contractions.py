@@ -22,13 +22,14 @@ def matmul(b: Builder, x: Value, y: Value) -> Value:
 @rule(aten.addmm.default, aten.baddbmm.default)
 def addmm(b: Builder, bias: Value, x: Value, y: Value, *, beta: Operand = 1, alpha: Operand = 1) -> Value:
     product = b.op("matmul", x, y)
+    if alpha == beta == 1:
+        return b.op("add", product, bias)
+    product, bias, first, second = b.operands(product, bias, alpha, beta)
     if alpha != 1:
-        product = b.op("mul", product, b.tensor(alpha, product.dtype))
-    if beta == 0:
-        return product
+        product = b.op("mul", product, first)
     if beta != 1:
-        bias = b.op("mul", bias, b.tensor(beta, bias.dtype))
-    return b.op("add", product, bias)
+        bias = b.op("mul", bias, second)
+    return b.cast(product if beta == 0 else b.op("add", product, bias), b.dtype())
 
 
 @rule(aten.linear.default)

@@ -179,54 +179,43 @@ def sign(b: Builder, x: Value) -> Value:
     return y if x.dtype in INTEGER_NAMES else b.op("select", b.op("is_nan", x), b.constant(0, x.dtype), y)
 
 
-def _scale(b: Builder, x: Operand, y: Operand) -> tuple[Value, Value]:
-    """Factors, or dividend and divisor, in the result's dtype; in float32 where that is shorter and one of
-    them is a number that it cannot hold: eager PyTorch rounds no number.
-    """
-    dtype = b.dtype()
-    if dtype in ("bfloat16", "float16") and any(_is_long(z, dtype) for z in (x, y)):
-        dtype = "float32"
-    return b.tensor(x, dtype), b.tensor(y, dtype)
-
-
-def _is_long(x: Operand, dtype: str) -> bool:
-    if isinstance(x, Value):
-        return not x.shape and x.dtype in ("float32", "float64")
-    return isinstance(x, float) and float(torch.tensor(x, dtype=getattr(torch, dtype))) != x
-
-
 @rule(aten.mul.Tensor, aten.mul.Scalar)
 def mul(b: Builder, x: Operand, y: Operand) -> Value:
     if b.dtype() == "bool":
         return b.op("logical_and", b.tensor(x, "bool"), b.tensor(y, "bool"))
-    return b.cast(b.op("mul", *_scale(b, x, y)), b.dtype())
+    return b.arithmetic("mul", x, y)
 
 
 @rule(aten.add.Tensor, aten.add.Scalar)
 def add(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
     if b.dtype() == "bool":
         return b.op("logical_or", b.tensor(x, "bool"), b.tensor(y, "bool"))
-    return b.op("add", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
+    return _sum(b, "add", x, y, alpha)
 
 
 @rule(aten.sub.Tensor, aten.sub.Scalar)
 def sub(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
-    return b.op("sub", b.tensor(x, b.dtype()), _scaled(b, y, alpha))
+    return _sum(b, "sub", x, y, alpha)
 
 
 @rule(aten.rsub.Tensor, aten.rsub.Scalar)
 def rsub(b: Builder, x: Operand, y: Operand, alpha: Operand = 1) -> Value:
-    return b.op("sub", b.tensor(y, b.dtype()), _scaled(b, x, alpha))
+    return _sum(b, "sub", y, x, alpha)
 
 
-def _scaled(b: Builder, x: Operand, alpha: Operand) -> Value:
-    value = b.tensor(x, b.dtype())
-    return value if alpha == 1 else b.op("mul", value, b.tensor(alpha, b.dtype()))
+def _sum(b: Builder, name: str, x: Operand, y: Operand, alpha: Operand) -> Value:
+    """Numbers are rounded here, in eager PyTorch as well; the product is not."""
+    dtype = b.dtype()
+    x, y = b.tensor(x, dtype), b.tensor(y, dtype)
+    if alpha == 1:
+        return b.op(name, x, y)
+    wide, *factors = b.wide(x, y, b.tensor(alpha, dtype))
+    return b.cast(b.op(name, wide, b.op("mul", *factors)), dtype)
 
 
 @rule(aten.div.Tensor, aten.div.Scalar, aten.true_divide.Tensor)
 def div(b: Builder, x: Operand, y: Operand) -> Value:
-    return b.cast(b.op("div", *_scale(b, x, y)), b.dtype())
+    return b.arithmetic("div", x, y)
 
 
 @rule(aten.div.Tensor_mode, aten.div.Scalar_mode)
@@ -236,7 +225,7 @@ def div_mode(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = Non
         return b.op(
             "floor_div" if rounding_mode == "floor" else "div", b.tensor(x, dtype), b.tensor(y, dtype)
         )
-    x, y = _scale(b, x, y)
+    x, y = b.operands(x, y)
     if rounding_mode == "floor":
         return _floor_of_quotient(b, x, y)
     quotient = b.op("div", x, y)
@@ -285,7 +274,7 @@ def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
 @rule(aten.leaky_relu.default)
 def leaky_relu(b: Builder, x: Value, slope: Scalar = 0.01) -> Value:
     positive = b.op("greater", x, b.constant(0, x.dtype))
-    return b.op("select", positive, x, b.cast(b.op("mul", *_scale(b, x, slope)), x.dtype))
+    return b.op("select", positive, x, b.arithmetic("mul", x, slope))
 
 
 @rule(aten.elu.default)
@@ -324,7 +313,7 @@ def is_special(b: Builder, x: Value) -> Value:
     return b.op("is_nan" if b.node.target is aten.isnan.default else "is_inf", x)
 
 
-@rule(aten.remainder.Tensor, aten.remainder.Scalar)
+@rule(aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor)
 def remainder(b: Builder, x: Operand, y: Operand) -> Value:
     return b.op("mod", b.tensor(x, b.dtype()), b.tensor(y, b.dtype()))
 

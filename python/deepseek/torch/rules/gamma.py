@@ -1,10 +1,14 @@
 """Incomplete gamma functions, in float64: the power series where x < a + 1 and the continued fraction (by
-Lentz's method) elsewhere (Abramowitz and Stegun, 6.5.29 and 6.5.31). One loop takes the terms of both.
+Lentz's method) elsewhere (Abramowitz and Stegun, 6.5.29 and 6.5.31). One loop takes the terms of both. From
+a = LARGE on, where they take long and lose digits, the uniform expansion (DLMF, 8.12).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
 
@@ -13,6 +17,10 @@ from deepseek.torch.builder import Builder, loop, rule
 
 aten = torch.ops.aten
 MOST_TERMS = 100_000.0
+LARGE = 1000.0
+SETTLED = 1.3  # beyond this |eta| the functions of a >= LARGE are 0 and 1
+UNIFORM_TERMS = 40  # of each power series in eta, which converge up to 2 sqrt(pi)
+STIRLING = [Fraction(1), Fraction(1, 12), Fraction(1, 288), Fraction(-139, 51840), Fraction(-571, 2488320)]
 PRECISION = 1e-16
 TINY = 1e-300  # in place of a zero divisor
 
@@ -28,6 +36,12 @@ class _Terms:
 
     def where(self, condition: Value, x: Value | float, y: Value | float) -> Value:
         return self("select", condition, x, y)
+
+    def polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
+        total = self.b.tensor(coefficients[-1], "float64")
+        for coefficient in reversed(coefficients[:-1]):
+            total = self("add", self("mul", total, x), coefficient)
+        return total
 
     def divisor(self, x: Value) -> Value:
         return self.where(self("less", self("abs", x), TINY), TINY, x)
@@ -86,13 +100,61 @@ def _parts(b: Builder, a: Value, x: Value) -> tuple[Value, Value]:
     return t.where(low, series, t("sub", 1.0, fraction)), t.where(low, t("sub", 1.0, series), fraction)
 
 
+@functools.cache
+def _uniform_coefficients() -> list[list[float]]:
+    """d(k, n) of 8.12.12, of eta^n / a^k."""
+    count = UNIFORM_TERMS + 2 * len(STIRLING)
+    # 8.12.11: mu = alpha[1] eta + alpha[2] eta^2 + ... from mu mu' = eta (1 + mu).
+    alpha = [Fraction(0), Fraction(1)]
+    for n in range(2, count + 2):
+        pairs = sum((alpha[i] * alpha[n + 1 - i] for i in range(2, n)), Fraction(0))
+        alpha.append(alpha[n - 1] / (n + 1) - pairs / 2)
+    first = [Fraction(-1, 3)] + [(n + 2) * alpha[n + 2] for n in range(1, count)]
+    rows = [first]
+    for k, g in enumerate(STIRLING[1:], start=1):
+        last = rows[-1]
+        rows.append([(-1) ** k * g * first[n] + (n + 2) * last[n + 2] for n in range(len(last) - 2)])
+    return [[float(d) for d in row[:UNIFORM_TERMS]] for row in rows]
+
+
+def _uniform(b: Builder, a: Value, x: Value) -> tuple[Value, Value]:
+    """The lower and the upper function for finite a >= LARGE and x > 0: 8.12.3 and 8.12.4."""
+    t = _Terms(b)
+    mu = t("div", t("sub", x, a), a)
+    # eta^2 / 2 = mu - log(1 + mu); near 0, mu^2 times a power series.
+    near = t("less", t("abs", mu), 0.1)
+    series = t.polynomial(t.where(near, mu, 0.0), [(-1) ** k / (k + 2) for k in range(18)])
+    direct = t("sub", mu, t("log1p", t("maximum", mu, -1.0)))
+    half_square = t.where(near, t("mul", t("mul", mu, mu), series), direct)
+    half_square = t("minimum", half_square, SETTLED**2 / 2)
+    size = t("sqrt", t("mul", half_square, 2.0))
+    eta = t.where(t("less", mu, 0.0), t("neg", size), size)
+    exponent = t("mul", a, half_square)
+    inverse = t("div", 1.0, a)
+    total = b.tensor(0.0, "float64")
+    for row in reversed(_uniform_coefficients()):
+        total = t("add", t("mul", total, inverse), t.polynomial(eta, row))
+    scale = t("div", t("exp", t("neg", exponent)), t("sqrt", t("mul", a, 2 * math.pi)))
+    rest = t("mul", scale, total)
+    root = t.where(t("less", mu, 0.0), t("neg", t("sqrt", exponent)), t("sqrt", exponent))
+
+    def tail(root: Value) -> Value:
+        return t("mul", t("erfc", root), 0.5)
+
+    return t("sub", tail(t("neg", root)), rest), t("add", tail(root), rest)
+
+
 def _incomplete(upper: bool) -> Callable[..., Value]:
     def translate(b: Builder, a: Value, x: Value) -> Value:
         t, infinity = _Terms(b), float("inf")
         a, x = (b.broadcast(b.cast(value, "float64"), b.shape()) for value in (a, x))
         inside = t("greater", t("minimum", a, x), 0.0)
         inside = t("logical_and", inside, t("less", t("maximum", a, x), infinity))
-        value = _parts(b, t.where(inside, a, 1.0), t.where(inside, x, 1.0))[upper]
+        large = t("greater_equal", a, LARGE)
+        usual = t("logical_and", inside, t("logical_not", large))
+        value = _parts(b, t.where(usual, a, 1.0), t.where(usual, x, 1.0))[upper]
+        value = t.where(large, _uniform(b, t("maximum", a, LARGE), x)[upper], value)
+        value = t("maximum", value, 0.0)  # the difference from 1 may be less
         full, none = (0.0, 1.0) if upper else (1.0, 0.0)
         # At the ends, as in ATen: all of the integral is below x where a = 0 or x is infinite.
         none_below = t("logical_or", t("equal", x, 0.0), t("equal", a, infinity))

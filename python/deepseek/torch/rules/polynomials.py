@@ -15,7 +15,7 @@ import torch
 
 from deepseek import Value
 from deepseek.torch.builder import Builder, Operand, loop, rule
-from deepseek.torch.shapes import TORCH_DTYPES
+from deepseek.torch.shapes import INTEGER_NAMES, TORCH_DTYPES
 
 aten = torch.ops.aten
 
@@ -93,11 +93,20 @@ def _following(family: Family, dtype: str, b: Builder, v: dict[str, Value]) -> d
     }
 
 
+def _degree(b: Builder, n: Operand) -> Value:
+    """As an integer, negative where it is none (NaN, infinite or too large), as C's conversion has it."""
+    if isinstance(n, Value) and n.dtype in INTEGER_NAMES:
+        return b.cast(n, "int64")
+    n = b.tensor(n, "float64")
+    inside = b.op("less", b.op("abs", n), b.constant(2.0**63, "float64"))
+    return b.op("select", inside, b.cast(n, "int64"), b.constant(-1, "int64"))
+
+
 def _polynomial(family: Family) -> Callable[..., Value]:
     def translate(b: Builder, x: Operand, n: Operand) -> Value:
         shape, dtype = b.shape(), b.dtype()
         x = b.broadcast(b.tensor(x, "float64"), shape)
-        degree = b.broadcast(b.tensor(n, "int64"), shape)
+        degree = b.broadcast(_degree(b, n), shape)
         if family.shifted:
             x = b.op("sub", b.op("add", x, x), b.constant(1, "float64"))
         one = b.op("full", shape=shape, value=1.0, dtype="float64")
