@@ -534,13 +534,13 @@ class GemmLowering {
       const Buffer rows = pack_all_turned(a, c_, tile_.operands, b_.mr);
       return {rows, (batch * (b_.tiles * b_.mr) + row) * depth, 1, false, steps};
     }
-    const Buffer rows =
-        make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * (b_.mr * depth));
+    const std::int64_t size = turned_tile_size(depth, b_.mr);
+    const Buffer rows = make_buffer("rows", tile_.operands, Space::Shared, b_.tiles_per_block * size);
     task.push_back(stmt(Alloc{rows}));
     const Expr count = full_blocks() ? b_.tiles_per_block
                                      : loops::min(b_.tiles_per_block, b_.tiles - floordiv(block_row, b_.mr));
-    task.push_back(pack_turned(a, c_, {batch, block_row, count, b_.mr}, 0, depth, rows, Expr(0)));
-    return {rows, t * (b_.mr * depth), 1, false, steps};
+    task.push_back(pack_turned(a, c_, {batch, block_row, count, b_.mr, size}, 0, depth, rows, Expr(0)));
+    return {rows, t * size, 1, false, steps};
   }
 
   // The block's rows of the left operand: in place, packed by the task, or packed by a phase of their own (where a

@@ -33,6 +33,15 @@ std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t
   return std::max(tile.n, std::min(wanted, room));
 }
 
+// Into how many groups panels go at least, where each row of tiles goes by all of a group's (gemm.cc): results are written
+// along rows then, if the second cache holds the group.
+std::int64_t least_groups(std::int64_t rows, const Dim& n, const Dim& k, const TileShape& tile,
+                          const TargetInfo& target) {
+  const bool wide = k.is_static() && rows >= k.value() && n.value() >= 2 * k.value();
+  if (!wide || target.gpu_mapped) return 1;
+  return ceil_of(n.value() * k.value() * bits(tile.operands) / 8, target.l2_bytes / 2);
+}
+
 struct TileSize {
   std::int64_t mr, nr;
 };
@@ -121,7 +130,8 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
     if (!by_panels && known) per_block = even_share(tiles, per_block, batches, threads);
     if (known) per_block = ceil_of(tiles, ceil_of(tiles, per_block));
     const std::int64_t blocks = batches * ceil_of(tiles, per_block);
-    const std::int64_t groups = std::clamp<std::int64_t>(ceil_of(wanted, blocks), 1, panels);
+    const std::int64_t least = by_panels && known ? least_groups(rows, n, k, tile, target) : 1;
+    const std::int64_t groups = std::clamp(std::max(ceil_of(wanted, blocks), least), std::int64_t{1}, panels);
     if (groups > 1) {
       const std::int64_t each = even_share(panels, ceil_of(panels, groups), blocks, threads);
       b.panels_per_group = each;

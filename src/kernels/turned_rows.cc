@@ -13,6 +13,7 @@ namespace {
 constexpr std::int64_t kTiles = 8, kSteps = 64;
 // Steps lie in pages of their own, one after the other, which hardware does not follow: each is asked for so many before.
 constexpr std::int64_t kStepsAhead = 8;
+constexpr std::int64_t kLine = 16;  // elements
 
 bool is_one_axis(const std::vector<Dim>& dims) { return dims.size() == 1 && dims[0].is_static(); }
 
@@ -36,16 +37,20 @@ bool lies_turned(const Group& group, const Contraction& c) {
   return along_rows && !across;
 }
 
+std::int64_t turned_tile_size(std::int64_t steps, std::int64_t mr) {
+  return (ceil_of(steps * mr, kLine) / 2 * 2 + 1) * kLine;
+}
+
 Stmt pack_turned(Assembly& a, const Contraction& c, const TurnedTiles& tiles, const Expr& first,
                  const Expr& count, const Buffer& to, const Expr& position) {
   const Axis step = make_axis("k", count), tile = make_axis("tile", tiles.count),
              row = make_axis("r", tiles.mr);
   const Expr k = first + var(step.var), r = tiles.first_row + var(tile.var) * tiles.mr + var(row.var);
-  const Expr rows = expr_of(c.m[0]), steps = expr_of(c.k[0]);
+  const Expr rows = expr_of(c.m[0]);
   const Expr valid = c.m[0].value() % tiles.mr == 0 ? Expr() : r < rows;
   const Expr at_row[] = {r}, at_step[] = {k};
   const Expr value = c.left(a.scope(), unflatten(tiles.batch, extents_of(c.batch)), at_row, at_step, valid);
-  const Expr index = position + (var(tile.var) * steps + k) * tiles.mr + var(row.var);
+  const Expr index = position + var(tile.var) * tiles.size + k * tiles.mr + var(row.var);
   std::vector<Stmt> body = a.scope().take_checks();
   body.push_back(stmt(Store{to, index, cast(to->dtype, value), {}}));
   const Var from[] = {step.var, row.var};
@@ -70,8 +75,8 @@ Buffer pack_all_turned(Assembly& a, const Contraction& c, DType type, std::int64
     return whole % part == 0 ? Expr(part) : loops::min(Expr(part), whole - from);
   };
   const Axis grid[] = {batch, block_of, chunk};
-  a.phase(parallel_over(grid, pack_turned(a, c, {var(batch.var), tile * mr, at_most(tiles, kTiles, tile), mr},
-                                          first, at_most(steps, kSteps, first), rows,
+  const TurnedTiles in_task{var(batch.var), tile * mr, at_most(tiles, kTiles, tile), mr, steps * mr};
+  a.phase(parallel_over(grid, pack_turned(a, c, in_task, first, at_most(steps, kSteps, first), rows,
                                           (var(batch.var) * tiles + tile) * (steps * mr))));
   return rows;
 }

@@ -11,10 +11,14 @@ namespace deepseek::kernels {
 // Whether it lies that way, and is packed so: what is read at all is read along the rows.
 bool lies_turned(const Group& group, const Contraction& c);
 
-// So many tiles of mr rows each, the first beginning at `first_row`.
+// Elements from one tile of so many steps to the next where many are packed side by side: an odd number of lines, so that
+// they do not share sets of the caches.
+std::int64_t turned_tile_size(std::int64_t steps, std::int64_t mr);
+
+// So many tiles of mr rows each, the first beginning at `first_row`; packed, each begins `size` elements after the last.
 struct TurnedTiles {
   Expr batch, first_row, count;
-  std::int64_t mr;
+  std::int64_t mr, size;
 };
 // Packs the steps [first, first + count) of the depth of `tiles`, through the prologue; `to` holds the first tile from
 // `position` on. What lies beyond the operand's last row is 0.

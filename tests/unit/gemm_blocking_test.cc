@@ -23,6 +23,16 @@ TEST(GemmBlocking, RowsThatNoCacheHoldsAreReadOnce) {
   EXPECT_EQ(b.panel_groups.int_value(), 1);
 }
 
+TEST(GemmBlocking, ManyColumnsOfLittleDepthGoInGroupsThatTheSecondCacheHolds) {
+  const TargetInfo target = wide_target();
+  for (const std::int64_t n : {2000, 20000, 50257}) {
+    const Blocking b = block_for(512, 512, n, 192, 1, kTile, target, 2, true, true);
+    const std::int64_t panels = b.panels_per_group.int_value().value_or(target.l2_bytes);
+    EXPECT_LE(panels * b.nr * 192 * 4, target.l2_bytes / 2) << n;
+    EXPECT_GE(panels * b.panel_groups.int_value().value_or(0) * b.nr, n);
+  }
+}
+
 TEST(GemmBlocking, RowsOfUnknownNumberAreMultipliedInManyTasks) {
   const TargetInfo target = wide_target();
   const auto groups = [&](const Dim& m, std::int64_t n, bool in_place) {

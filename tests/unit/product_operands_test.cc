@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "kernels/turned_rows.h"
 #include "passes/lower.h"
 #include "passes/pipeline.h"
 #include "targets/cpu/cpu_target.h"
@@ -77,6 +78,18 @@ TEST_P(ProductOperands, AreTheDefinition) {
       EXPECT_EQ(std::memcmp(y.data(), first.data(), bytes), 0) << threads << " threads";
     }
   }
+}
+
+TEST(ProductOperands, PackedTilesOfATurnedOneLieInDifferentSets) {
+  constexpr std::int64_t kLine = 16;  // elements
+  for (const std::int64_t mr : {1, 6, 12, 14})
+    for (const std::int64_t steps : {0, 1, 9, 512, 1536, 16384}) {
+      const std::int64_t size = kernels::turned_tile_size(steps, mr);
+      EXPECT_GE(size, steps * mr);
+      EXPECT_LE(size, steps * mr + 3 * kLine);
+      EXPECT_EQ(size / kLine % 2, 1) << steps << " x " << mr;
+      EXPECT_EQ(size % kLine, 0);
+    }
 }
 
 TEST(ProductOperands, FewRowsReadTheRightOneAsItLies) {
