@@ -61,6 +61,22 @@ void mark_streams(loops::Program& p, const TargetInfo& target) {
   }
 }
 
+// A map that reduces nothing reads each element of large arguments once. Where the arithmetic on it takes longer than the processor looks
+// ahead, loads begin too late for memory to be busy all the time.
+void mark_scans(loops::Program& p) {
+  constexpr std::int64_t kNearBytes = 256 << 10;
+  bool reduces = false;
+  loops::visit_stmts(p.body,
+                     [&](const loops::Stmt& s) { reduces |= loops::as<loops::Accumulate>(s) != nullptr; });
+  if (reduces) return;
+  for (loops::Param& param : p.params) {
+    const loops::BufferNode& b = *param.buffer;
+    if (param.access == loops::Access::Read &&
+        b.extent.int_value().value_or(0) * bits(b.dtype) / 8 > kNearBytes)
+      param.access = loops::Access::Scan;
+  }
+}
+
 // Of nothing there is no fast way: the definition's loops do not run.
 bool is_empty(const Group& group) {
   return std::all_of(group.outputs.begin(), group.outputs.end(),
@@ -108,10 +124,12 @@ Lowered lower_group(const Group& group, const LoweringContext& context, const Wa
                 "every way left out");
   }
   for (Call& c : lowered->calls) {
-    if (context.target.gpu_mapped)
+    if (context.target.gpu_mapped) {
       c.program = map_to_gpu(c.program);
-    else
-      mark_streams(c.program, context.target);
+      continue;
+    }
+    mark_streams(c.program, context.target);
+    if (lowered->way == "map") mark_scans(c.program);
   }
   return *std::move(lowered);
 }

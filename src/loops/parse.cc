@@ -410,13 +410,11 @@ class Parser {
   // -- statements ----------------------------------------------------------------------------------------------
 
   Param param() {
-    const Token t = take(TokenKind::Word, "read, write, stream, readwrite or workspace");
-    static const std::map<std::string, Access> accesses = {{"read", Access::Read},
-                                                           {"write", Access::Write},
-                                                           {"stream", Access::Stream},
-                                                           {"readwrite", Access::ReadWrite},
-                                                           {"workspace", Access::Workspace}};
-    const Access access = known(accesses, t, "read, write, stream, readwrite or workspace");
+    const Token t = take(TokenKind::Word, "read, scan, write, stream, readwrite or workspace");
+    static const std::map<std::string, Access> accesses = {
+        {"read", Access::Read},     {"scan", Access::Scan},           {"write", Access::Write},
+        {"stream", Access::Stream}, {"readwrite", Access::ReadWrite}, {"workspace", Access::Workspace}};
+    const Access access = known(accesses, t, "read, scan, write, stream, readwrite or workspace");
     return {declare_buffer(Space::Global), access};
   }
 

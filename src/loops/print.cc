@@ -167,6 +167,8 @@ class Printer {
     switch (a) {
       case Access::Read:
         return "read";
+      case Access::Scan:
+        return "scan";
       case Access::Write:
         return "write";
       case Access::Stream:

@@ -36,7 +36,7 @@ class Verifier {
       declare(param.buffer);
       index(b.extent, "extent of " + b.name);
       if (reads_variables(b.extent)) broken("a parameter's extent over symbols", print(b.extent));
-      if (param.access == Access::Read) read_only_.insert(param.buffer.get());
+      if (is_only_read(param.access)) read_only_.insert(param.buffer.get());
       if (param.access == Access::Stream && is_read(p_, param.buffer))
         broken("plain stores to the stream " + b.name, "more than those");
     }
@@ -230,8 +230,8 @@ class Verifier {
     stmt(p_.body, true);
   }
   bool reads_only(const BufferNode* b) const {
-    return std::ranges::any_of(
-        p_.params, [b](const Param& p) { return p.buffer.get() == b && p.access == Access::Read; });
+    return std::ranges::any_of(p_.params,
+                               [b](const Param& p) { return p.buffer.get() == b && is_only_read(p.access); });
   }
 
   void stmt(const Stmt& s, bool top = false) {

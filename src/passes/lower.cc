@@ -206,7 +206,7 @@ class Lowering {
         step.args.push_back(v);
         // Nothing of no elements names a symbol in its program, yet its size is not known before the run.
         if (const auto* value = std::get_if<Value>(&call.args[i])) fixed = fixed && is_static(value->shape());
-        if (call.program.params[i].access == loops::Access::Read) fixed = fixed && is_fixed(v);
+        if (loops::is_only_read(call.program.params[i].access)) fixed = fixed && is_fixed(v);
       }
       if (fixed)
         for (std::size_t i = 0; i < call.args.size(); ++i)
@@ -262,7 +262,7 @@ class Lowering {
       if (&other == &call) return true;
       for (std::size_t i = 0; i < other.args.size(); ++i) {
         const auto* arg = std::get_if<kernels::TempArg>(&other.args[i]);
-        if (arg && arg->index == temp && other.program.params[i].access != loops::Access::Read) return false;
+        if (arg && arg->index == temp && !loops::is_only_read(other.program.params[i].access)) return false;
       }
       return true;
     });

@@ -155,8 +155,9 @@ TEST_P(LlvmStatement, PackedElements) {
   }
 }
 
-// On a cache line or not (a guard page lies behind), whole vectors or not, side by side or not.
-TEST_P(LlvmStatement, Streams) {
+// On a cache line or not (a guard page lies behind), whole vectors or not, side by side or not. What is asked for
+// ahead lies behind the guard page at the end.
+TEST_P(LlvmStatement, StreamsAndScans) {
   for (const DType t : {DType::F32, DType::BF16, DType::F64, DType::U8})
     for (const std::int64_t width : {64, 48, 5}) {
       const std::int64_t rows = 7, n = rows * width + 3;
@@ -164,7 +165,7 @@ TEST_P(LlvmStatement, Streams) {
       const Var i = loop_var("i", rows), j = loop_var("j", width), k = loop_var("k", 3);
       const Expr at = var(i) * width + var(j);
       compare(
-          program({{x, Access::Read}, {y, Access::Stream}, {z, Access::Stream}},
+          program({{x, Access::Scan}, {y, Access::Stream}, {z, Access::Stream}},
                   {loop(LoopKind::Parallel, i, rows,
                         {loop(LoopKind::Vector, j, width,
                               {put(y, at, load(x, at)), put(z, Expr(n - 1) - at, load(x, at))})}),

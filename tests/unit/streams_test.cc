@@ -76,6 +76,28 @@ TEST_P(Streams, NotWhatIsReadAgainNorFewNorOfProducts) {
     }
 }
 
+TEST_P(Streams, LargeArgumentsOfMapsAreScanned) {
+  constexpr std::int64_t kRows = 300, kColumns = 300;
+  Graph g;
+  const Value x = g.placeholder("x", DType::F32, {kRows, kColumns}),
+              bias = g.placeholder("bias", DType::F32, {kColumns});
+  g.output("map", g.op("tanh", {g.op("add", {x, bias})}));
+  g.output("sums", g.op("sum", {x}, {{"axes", std::vector<std::int64_t>{0}}}));
+  SmallCaches target(GetParam().make());
+  testing::expect_like_reference(
+      testing::compile_for(g, target), g,
+      {{"x", random_tensor({kRows, kColumns}, 1)}, {"bias", random_tensor({kColumns}, 2)}});
+  int scans = 0;
+  for (const loops::Program& p : target.programs)
+    for (const loops::Param& param : p.params)
+      if (param.access == Access::Scan) {
+        ++scans;
+        EXPECT_EQ(param.buffer->extent.int_value(), kRows * kColumns) << print(p);
+        EXPECT_EQ(print(loops::parse(print(p))), print(p));
+      }
+  EXPECT_EQ(scans, target.info().gpu_mapped ? 0 : 1);
+}
+
 INSTANTIATE_TEST_SUITE_P(Targets, Streams, ::testing::ValuesIn(testing::every_target()),
                          testing::target_name);
 

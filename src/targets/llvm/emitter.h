@@ -49,6 +49,7 @@ struct Memory {
   bool per_lane = false;
   bool packed = false;  // several elements to a byte
   bool stream = false;  // aligned vectors are stored past the caches
+  bool scan = false;    // lines are asked for ahead of the vectors that are loaded
 };
 
 // What the function's arguments and surroundings give to the emitter.
@@ -69,6 +70,7 @@ class Emitter {
 
   void bind(const loops::Buffer& buffer, llvm::Value* base);
   void stream(const loops::Buffer& buffer) { memory(buffer).stream = true; }  // its base is on a cache line
+  void ask_ahead(const loops::Buffer& buffer) { memory(buffer).scan = true; }
   void bind(const std::string& symbol, llvm::Value* value) { symbols_[symbol] = value; }
   void emit(const loops::Stmt& s);
   // for (var = begin; var < end; ++var) body
@@ -152,6 +154,7 @@ class Emitter {
   void emit_assert(const loops::Assert& s);
   void emit_copy(const loops::CopyAsync& s);
   void emit_prefetch(const loops::Prefetch& s);
+  void prefetch(llvm::Value* line, bool near);
   void emit_barrier();
   void emit_for(const loops::For& s);
   void emit_serial(const loops::For& s);

@@ -18,7 +18,7 @@ namespace {
 
 Align align_of(DType t) { return Align(static_cast<std::uint64_t>(std::max(bits(t), 8) / 8)); }
 
-constexpr std::int64_t kMaxShuffledStride = 4, kLeastStreamed = 16;  // bytes
+constexpr std::int64_t kMaxShuffledStride = 4, kLeastStreamed = 16, kAhead = 2048;  // bytes
 
 }  // namespace
 
@@ -47,6 +47,13 @@ llvm::Value* Emitter::guarded(llvm::Value* pointer, llvm::Value* condition) {
     }
   }
   return b_.CreateSelect(condition, pointer, zeros_);
+}
+
+void Emitter::prefetch(llvm::Value* line, bool near) {
+  constexpr int kRead = 0, kFirstCache = 3, kSecondCache = 2, kData = 1;
+  b_.CreateIntrinsic(
+      llvm::Intrinsic::prefetch, {line->getType()},
+      {line, b_.getInt32(kRead), b_.getInt32(near ? kFirstCache : kSecondCache), b_.getInt32(kData)});
 }
 
 Val Emitter::emit_load(const loops::ExprNode& e) {
@@ -103,6 +110,7 @@ Val Emitter::load(const Memory& m, const Val& index, const Val* predicate, const
   if (index.contiguous() && !m.per_lane) {
     llvm::Value* pointer = address(m, index.v);
     if (!mask) {
+      if (m.scan) prefetch(b_.CreateConstGEP1_64(b_.getInt8Ty(), pointer, kAhead), true);
       if (predicate) pointer = guarded(pointer, predicate->v);
       return finish(b_.CreateAlignedLoad(t, pointer, align_of(m.dtype)), Shape::Varying);
     }

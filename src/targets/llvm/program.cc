@@ -75,7 +75,7 @@ Function* emit_body(llvm::Module& module, const Machine& machine, const Program&
     if (f->getArg(i)->getType()->isPointerTy()) f->addParamAttr(i, llvm::Attribute::NoAlias);
   for (unsigned i = 0; i < n; ++i) {
     f->getArg(i)->setName(p.params[i].buffer->name);
-    if (p.params[i].access == loops::Access::Read) f->addParamAttr(i, llvm::Attribute::ReadOnly);
+    if (loops::is_only_read(p.params[i].access)) f->addParamAttr(i, llvm::Attribute::ReadOnly);
   }
   BasicBlock::Create(context, "entry", f);
   const ScratchPlan plan = plan_scratch(phase.whole(), machine);
@@ -92,6 +92,7 @@ Function* emit_body(llvm::Module& module, const Machine& machine, const Program&
   for (unsigned i = 0; i < n; ++i) {
     e.bind(p.params[i].buffer, f->getArg(i));
     if (streams && p.params[i].access == loops::Access::Stream) e.stream(p.params[i].buffer);
+    if (p.params[i].access == loops::Access::Scan) e.ask_ahead(p.params[i].buffer);
   }
   for (const Stmt& s : phase.prefix) e.emit(s);
   if (phase.parallel)
@@ -160,7 +161,7 @@ void emit_gpu_phase(llvm::Module& module, const Machine& machine, const Program&
   const auto arg = [&](std::size_t i) { return f->getArg(static_cast<unsigned>(i)); };
   for (std::size_t i = 0; i < buffers; ++i) {
     f->addParamAttr(static_cast<unsigned>(i), llvm::Attribute::NoAlias);
-    if (p.params[i].access == loops::Access::Read)
+    if (loops::is_only_read(p.params[i].access))
       f->addParamAttr(static_cast<unsigned>(i), llvm::Attribute::ReadOnly);
   }
   BasicBlock::Create(context, "entry", f);

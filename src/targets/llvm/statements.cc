@@ -117,11 +117,7 @@ void Emitter::emit_prefetch(const loops::Prefetch& s) {
   if (machine_.gpu || m.stream) return;
   llvm::Value* index = emit_scalar(s.index);
   if (m.packed) return;
-  llvm::Value* line = b_.CreateGEP(memory_type(m.dtype), m.base, index);
-  constexpr int kRead = 0, kFirstCache = 3, kSecondCache = 2, kData = 1;
-  b_.CreateIntrinsic(
-      llvm::Intrinsic::prefetch, {line->getType()},
-      {line, b_.getInt32(kRead), b_.getInt32(s.near ? kFirstCache : kSecondCache), b_.getInt32(kData)});
+  prefetch(address(m, index), s.near);
 }
 
 void Emitter::emit_barrier() {
