@@ -136,7 +136,10 @@ class GemmLowering {
   }
 
   Blocking blocking(int threads, bool packs_right) const {
-    return block_for(m_, run_, n_, chunk_, batch_, tile_, target_, threads, packs_right, in_place());
+    // Beside the rows of a chunk lie the sums that wait.
+    constexpr double kRoom = 0.75, kRoomOfChunk = 0.3125;
+    return block_for(m_, run_, n_, chunk_, batch_, tile_, target_, threads, packs_right, in_place(),
+                     in_chunks() && rows_overflow() ? kRoomOfChunk : kRoom);
   }
 
   // Rows that a task would have to pack are those of convolutions whose windows are not read where they are.
@@ -168,6 +171,12 @@ class GemmLowering {
     return x && x->buffer->dtype == tile_.right && x->by_column.int_value() == 1;
   }
 
+  // Whether the second cache does not even hold all rows: several tasks read a panel, and short chunks, of which one stays
+  // closer, are worth more sums that wait.
+  bool rows_overflow() const {
+    return m_.is_static() && k_.is_static() && m_.value() * k_.value() * 4 > target_.l2_bytes;
+  }
+
   // All of the depth, or so much of a deep product's that rows stay in the second cache while panels go by, the next one
   // asked for beside the one that several rows of tiles read.
   Dim deep_chunk() const {
@@ -178,7 +187,9 @@ class GemmLowering {
     if ((rows + 2 * tile_.n) * k * 4 <= target_.l2_bytes * 3 / 4) return k_;
     Assembly a(g_);
     if (g_.anchor->op->name != "matmul" && !packs_turned() && !plain(a.scope(), 0)) return k_;
-    return ceil_of(k, ceil_of(k, target_.l2_bytes / (8 * tile_.n * 4)));
+    const std::int64_t panels = rows_overflow() ? 32 : 8;  // a tile's columns wide, in the second cache
+    const std::int64_t chunks = ceil_of(k, target_.l2_bytes / (panels * tile_.n * 4));
+    return std::min(k, ceil_of(ceil_of(k, chunks), kStepsAtOnce) * kStepsAtOnce);
   }
   bool in_chunks() const { return !(chunk_ == k_); }
 

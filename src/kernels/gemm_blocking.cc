@@ -93,7 +93,7 @@ std::int64_t even_share(std::int64_t count, std::int64_t most, std::int64_t othe
 
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
                    const TileShape& tile, const TargetInfo& target, int threads, bool packs_right,
-                   bool in_place) {
+                   bool in_place, double room) {
   Blocking b;
   const std::int64_t lanes = target.vector_bytes / 4;
   // Panels that are packed in each run stay with the thread that has packed them.
@@ -109,7 +109,10 @@ Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, con
   const std::int64_t depth = k.is_static() ? k.value() : 1024;
   const std::int64_t row_bytes = b.mr * (depth + kRowPadding) * bits(tile.operands) / 8;
   std::int64_t per_block =
-      target.gpu_mapped ? kGpuThreads : std::max<std::int64_t>(1, target.l2_bytes * 3 / 4 / row_bytes);
+      target.gpu_mapped
+          ? kGpuThreads
+          : std::max<std::int64_t>(
+                1, static_cast<std::int64_t>(static_cast<double>(target.l2_bytes) * room) / row_bytes);
   b.panels_per_group = b.panels;
   b.panel_groups = 1;
   const bool known = m.is_static();

@@ -21,9 +21,10 @@ struct Blocking {
 };
 
 // `run`: rows that tiles do not cross, all m or what divides them. `packs_right`: in each run. `in_place`: rows
-// are read where they are; only then do several tasks read the same ones where their number is unknown.
+// are read where they are; only then do several tasks read the same ones where their number is unknown. `room`: what of
+// the second cache a task's rows may take.
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
                    const TileShape& tile, const TargetInfo& target, int threads, bool packs_right = false,
-                   bool in_place = false);
+                   bool in_place = false, double room = 0.75);
 
 }  // namespace deepseek::kernels

@@ -52,10 +52,7 @@ std::int64_t tile_rows(const Dim& m, std::int64_t most, std::int64_t vectors, st
   return best;
 }
 
-std::int64_t steps_at_once(std::int64_t steps) {
-  constexpr std::int64_t kMost = 4;
-  return std::gcd(steps, kMost);
-}
+std::int64_t steps_at_once(std::int64_t steps) { return std::gcd(steps, kStepsAtOnce); }
 
 namespace {
 

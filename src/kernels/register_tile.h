@@ -35,6 +35,7 @@ double cost_of(double multiplies, double weights, const TargetInfo& target);
 
 // How many of so many steps of a tile are written out one after another: they ask together for what is wanted once for
 // all, since asking again for a line on its way holds up what reads.
+constexpr std::int64_t kStepsAtOnce = 4;  // at most
 std::int64_t steps_at_once(std::int64_t steps);
 
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
