@@ -90,6 +90,8 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compi
     _check_functional(graph)
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
     refused = mark_refused(graph)
+    if kind == "backward":
+        _allow_keeping()
     record = report.Record(kind)
     steps, pieces = _compile_islands(module, refused, parameters, kind, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
@@ -102,6 +104,15 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compi
     report.RECORDS.append(record)
     program = Program(module, steps, pieces, _count_visible_outputs(graph, kind))
     return Compiled(program.source, program.constants, record)
+
+
+def _allow_keeping() -> None:
+    """PyTorch refuses to keep a graph (retain_graph) whose backward pass may write over what it is given.
+    Ours does not.
+    """
+    context = TracingContext.try_get()
+    if context is not None and context.fw_metadata is not None and context.fw_metadata.bw_donated_idxs:
+        context.fw_metadata.bw_donated_idxs.clear()
 
 
 def _check_functional(graph: fx.Graph) -> None:
