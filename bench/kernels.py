@@ -212,8 +212,8 @@ def memory() -> Iterator[Case]:
         return result
 
     copies = {"copy": lambda: out.copy_(x), "negate": lambda: torch.neg(x, out=out)}
-    sums = {"add": lambda: torch.add(x, y, out=out), "multiply": lambda: torch.mul(x, y, out=out)}
     torch_add: dict[str, Callable[[], torch.Tensor]] = {"torch": lambda: torch.add(x, y, out=out)}
+    sums = torch_add | {"multiply": lambda: torch.mul(x, y, out=out)}
     yield Case("add", [x, y], lambda g, x, y: g.add(x, y), torch_add, 0, 2 * size, size, sums)
     torch_gelu = {"torch": lambda: aten.gelu.out(x, out=out)}
     yield Case("gelu", [x], lambda g, x: g.gelu(x), torch_gelu, 0, size, size, copies)
@@ -269,7 +269,7 @@ def measure(kind: str, case: Case, args: argparse.Namespace, roof: Any) -> dict[
     error = float((out - want).abs().max() / want.abs().max())
     times = in_turns({"deepseek": run, **case.peers, **case.streams}, args.rounds, args.burst)
     best = min(times[engine] for engine in case.peers)
-    least = min((times[stream] for stream in case.streams), default=None) or case.least_seconds(roof)
+    least = min((times[stream] for stream in case.streams), default=case.least_seconds(roof))
     figures = {
         "ms": {engine: seconds * 1e3 for engine, seconds in times.items()},
         "best_peer_over_ours": best / times["deepseek"],

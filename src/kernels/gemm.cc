@@ -137,9 +137,9 @@ class GemmLowering {
 
   Blocking blocking(int threads, bool packs_right) const {
     // Beside the rows of a chunk lie the sums that wait.
-    constexpr double kRoom = 0.75, kRoomOfChunk = 0.3125;
+    constexpr double kRoomOfChunk = 0.3125;
     return block_for(m_, run_, n_, chunk_, batch_, tile_, target_, threads, packs_right, in_place(),
-                     in_chunks() && rows_overflow() ? kRoomOfChunk : kRoom);
+                     in_chunks() && rows_overflow() ? kRoomOfChunk : kRowRoom);
   }
 
   // Rows that a task would have to pack are those of convolutions whose windows are not read where they are.

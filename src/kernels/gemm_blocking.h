@@ -7,6 +7,7 @@
 namespace deepseek::kernels {
 
 constexpr std::int64_t kRowPadding = 16;  // elements: keeps packed rows off the same cache sets
+constexpr double kRowRoom = 0.75;         // of the second cache, for a task's rows
 
 struct Blocking {
   std::int64_t mr, nr;   // the tile
@@ -25,6 +26,6 @@ struct Blocking {
 // the second cache a task's rows may take.
 Blocking block_for(const Dim& m, const Dim& run, const Dim& n, const Dim& k, const Dim& batch,
                    const TileShape& tile, const TargetInfo& target, int threads, bool packs_right = false,
-                   bool in_place = false, double room = 0.75);
+                   bool in_place = false, double room = kRowRoom);
 
 }  // namespace deepseek::kernels

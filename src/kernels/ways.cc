@@ -61,8 +61,8 @@ void mark_streams(loops::Program& p, const TargetInfo& target) {
   }
 }
 
-// A map that reduces nothing reads each element of large arguments once. Where the arithmetic on it takes longer than the processor looks
-// ahead, loads begin too late for memory to be busy all the time.
+// A map that reduces nothing reads each element of large arguments once. Where the arithmetic on it takes longer than the
+// processor looks ahead, loads begin too late for memory to be busy all the time.
 void mark_scans(loops::Program& p) {
   constexpr std::int64_t kNearBytes = 256 << 10;
   bool reduces = false;

@@ -327,7 +327,7 @@ void visit_stmts(const Stmt& s, const std::function<void(const Stmt&)>& f);
 // -- programs ------------------------------------------------------------------------------------------------
 enum class Access : std::uint8_t {
   Read,
-  Scan,  // Read, once and in order, of more than the caches next to a core hold: asked for ahead of its use
+  Scan,  // Read, once and in order, of more than the first cache holds: asked for ahead of its use
   Write,
   Stream,  // Write, of more than caches keep until somebody reads it: stores may go past them. Never read
   ReadWrite,
