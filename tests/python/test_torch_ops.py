@@ -18,6 +18,7 @@ import pytest
 import torch
 from deepseek.torch.compiler import Options, compile_graph
 from deepseek.torch.library import decompositions
+from torch import Tensor
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing._internal.common_methods_invocations import op_db
@@ -176,4 +177,28 @@ def test_softmax_of_a_number_and_pools_of_an_image_without_a_batch() -> None:
     bridge.reset()
     x = torch.tensor(2.5)
     torch.testing.assert_close(torch.compile(both, backend="deepseek")(x), both(x))
+    assert not bridge.explain().eager_ops
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_by_given_statistics_leaves_them(dtype: torch.dtype) -> None:
+    """The op itself rather than nn.functional's, with statistics of the input's own dtype."""
+    generator = torch.Generator().manual_seed(0)
+
+    def run(function: Callable[..., Tensor]) -> list[Tensor]:
+        generator.manual_seed(0)
+        x = torch.randn(3, 4, 5, generator=generator).to(dtype).requires_grad_()
+        weight, bias, mean = (torch.randn(4, generator=generator).to(dtype) for _ in range(3))
+        variance = torch.rand(4, generator=generator).to(dtype) + 0.5
+        y = function(x, weight, bias, mean, variance)
+        (dx,) = torch.autograd.grad(y, [x], torch.randn(y.shape, generator=generator).to(dtype))
+        return [y.detach(), dx, mean, variance]
+
+    def norm(x: Tensor, *statistics: Tensor) -> Tensor:
+        y: Tensor = torch._native_batch_norm_legit(x, *statistics, False, 0.5, 1e-5)[0]
+        return y
+
+    tolerance = 1e-6 if dtype is torch.float32 else 2e-2
+    for got, want in zip(run(torch.compile(norm, backend="deepseek")), run(norm), strict=True):
+        torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
     assert not bridge.explain().eager_ops

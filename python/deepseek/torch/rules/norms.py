@@ -48,32 +48,50 @@ def batch_norm_inference(
     momentum: float,
     eps: float,
 ) -> tuple[Value | None, ...]:
+    return b.as_traced(*_by_statistics(b, x, weight, bias, mean, variance, eps))
+
+
+def _by_statistics(
+    b: Builder,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    variance: Value,
+    eps: float,
+) -> tuple[Value, Value, Value]:
     y = b.op("batch_norm", *b.wide(x, weight, bias, mean, variance), epsilon=eps)
     nothing = b.op("full", shape=[0], value=0.0, dtype="float32")  # there are no statistics of the batch
-    return b.as_traced(y, nothing, nothing)
+    return y, nothing, nothing
 
 
 @rule(aten._native_batch_norm_legit_functional.default, aten._native_batch_norm_legit.no_stats)
 def batch_norm_training(
     b: Builder, x: Value, weight: Value | None, bias: Value | None, *rest: object
 ) -> tuple[Value | None, ...]:
-    """Results: y, mean and inverse deviation of the batch, new running statistics where there are any."""
+    """Results: y, mean and inverse deviation of the batch, new running statistics where there are any.
+
+    Not in training: those statistics normalise and stay as they are; there are none of the batch.
+    """
     running = rest[:2] if len(rest) == 5 else (None, None)
     training, momentum, eps = rest[-3], rest[-2], rest[-1]
     assert isinstance(momentum, float)
     assert isinstance(eps, float)
-    if not training:
-        raise Unsupported("batch normalisation that updates statistics it does not use")
     old_mean, old_variance = running
+    if not training:
+        if not isinstance(old_mean, Value) or not isinstance(old_variance, Value):
+            raise Unsupported("batch normalisation without statistics")
+        results = _by_statistics(b, x, weight, bias, old_mean, old_variance, eps)
+        return b.as_traced(*results, old_mean, old_variance)
     x, weight, bias = b.wide(x, weight, bias)  # type: ignore[assignment]
     y, mean, variance, scale = b.ops("batch_norm_training", x, weight, bias, epsilon=eps)
-    results: tuple[Value | None, ...] = (y, mean, scale)
+    found: tuple[Value, ...] = (y, mean, scale)
     if isinstance(old_mean, Value) and isinstance(old_variance, Value):
         count = b.tensor(product([x.shape[0], *x.shape[2:]]), variance.dtype)
         bessel = b.op("div", count, b.op("sub", count, b.constant(1, count.dtype)))
         unbiased = b.op("mul", variance, bessel)
-        results += (_blend(b, old_mean, mean, momentum), _blend(b, old_variance, unbiased, momentum))
-    return b.as_traced(*results)
+        found += (_blend(b, old_mean, mean, momentum), _blend(b, old_variance, unbiased, momentum))
+    return b.as_traced(*found)
 
 
 def _blend(b: Builder, old: Value, new: Value, momentum: float) -> Value:
