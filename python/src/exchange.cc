@@ -2,7 +2,9 @@
 // for each tensor.
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "context.h"
 #include "deepseek/give_back.h"
@@ -46,6 +48,31 @@ void point(Tensor& tensor, DType dtype, const nb::dlpack::dltensor& t) {
     tensor.point_to(address_of(t));
   else
     tensor = wrap(dtype, t);
+}
+
+// A hash (FNV-1a) of the tensor's strides and of some of its bytes, spread over all: who writes all of its elements
+// changes that.
+std::uint64_t sample_of(const nb::dlpack::dltensor& t) {
+  constexpr std::uint64_t kBasis = 0xcbf29ce484222325, kPrime = 0x100000001b3;
+  constexpr std::int64_t kWord = sizeof(std::uint64_t), kWords = 8;
+  if (t.device.device_type != nb::device::cpu::value) return 0;
+  std::uint64_t hash = kBasis;
+  std::int64_t last = 0;  // the element that lies furthest from the first
+  for (std::int32_t i = 0; i < t.ndim; ++i) {
+    if (t.shape[i] == 0 || t.strides[i] < 0) return 0;
+    last += (t.shape[i] - 1) * t.strides[i];
+    hash = (hash ^ static_cast<std::uint64_t>(t.strides[i])) * kPrime;
+  }
+  const std::int64_t bytes = (last + 1) * t.dtype.bits / 8;
+  const auto* const from = static_cast<const std::byte*>(address_of(t));
+  const std::int64_t words = std::clamp<std::int64_t>((bytes + kWord - 1) / kWord, 1, kWords);
+  for (std::int64_t i = 0; i < words; ++i) {
+    const std::int64_t at = words == 1 ? 0 : (bytes - kWord) * i / (words - 1);
+    std::uint64_t word = 0;
+    std::memcpy(&word, from + at, static_cast<std::size_t>(std::min(kWord, bytes - at)));
+    hash = (hash ^ word) * kPrime;
+  }
+  return hash;
 }
 
 std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
@@ -122,8 +149,10 @@ class TensorContext : public PyContext {
     DType dtype;
     nb::dlpack::dtype wanted;  // the same to DLPack
     bool is_parameter = false, is_unsettled = false;
-    const void* address = nullptr;  // of a parameter, as it was set
+    // Of a parameter, as it was set.
+    const void* address = nullptr;
     std::uint64_t version = ~std::uint64_t{0};
+    nb::object memory;  // an alias of it: while it lives, no other memory has that address
   };
   using Layouts = std::vector<nb::tuple>;  // what `empty` is called with
   // Of the tensors of one run; those of parameters stay undefined. Kept for the next run: memory that comes and goes
@@ -173,7 +202,7 @@ class TensorContext : public PyContext {
   void take_parameter(int i, nb::handle tensor) {
     nb::dlpack::dltensor t = view(tensor);
     const void* address = t.data;
-    const std::uint64_t version = (epoch << 32) + version_of(tensor);
+    const std::uint64_t version = ((epoch << 32) + version_of(tensor)) ^ sample_of(t);
     Input& input = inputs_[static_cast<std::size_t>(i)];
     if (address == input.address && version == input.version) return;
     const nb::object copy = settled(input, tensor, t);
@@ -184,6 +213,7 @@ class TensorContext : public PyContext {
     }
     input.address = address;
     input.version = version;
+    input.memory = tensor.attr("detach")();
   }
 
   static std::uint64_t version_of(nb::handle tensor) {
@@ -238,7 +268,8 @@ void bind_exchange(nb::module_& m) {
                "unsettled: Sequence[int], dtypes: tuple[object, ...], empty: object, dense: object) -> None"),
            "`exchange`: the tensors' class's __dlpack_c_exchange_api__. `parameters`: inputs whose derived "
            "data is "
-           "kept until their address or `_version` changes. `unsettled`: inputs whose memory may hold "
+           "kept until their address, `_version` or a sample of their elements changes. `unsettled`: inputs "
+           "whose memory may hold "
            "something "
            "else than their elements (negated ones). `empty(shape, strides, dtype)` makes a tensor; "
            "`dense(tensor)` "

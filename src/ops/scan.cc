@@ -6,6 +6,16 @@
 namespace deepseek {
 namespace {
 
+// Kahan's summation: `lost` is what the roundings so far have added to the total. Beyond infinity nothing is.
+Stmt add_compensated(const Cell& total, const Cell& lost, const Expr& value) {
+  const Named part = let("part", value - lost.get()), next = let("next", total.get() + part.value);
+  const Named rest = let("rest", (next.value - total.get()) - part.value);
+  const Expr zero = loops::zero(rest.value.type());
+  return loops::block({part.let, next.let, rest.let,
+                       lost.set(loops::select(loops::make(loops::Op::IsNan, {rest.value}), zero, rest.value)),
+                       total.set(next.value)});
+}
+
 void running(const Node& n, ProgramBuilder& p, loops::Reducer reducer) {
   const auto axis = static_cast<std::size_t>(normalize_axis(n, integer(n, "axis"), n.in(0).rank()));
   const Shape& shape = n.in(0).shape();
@@ -15,18 +25,24 @@ void running(const Node& n, ProgramBuilder& p, loops::Reducer reducer) {
   const bool exclusive = flag(n, "exclusive"), reverse = flag(n, "reverse");
   const loops::Buffer x = p.input(0), y = p.output(0);
   const DType type = compute_type(x->dtype);
+  const bool compensated = reducer == loops::Reducer::Sum && type == DType::F32;
   p.phase(parallel("block", outer * blocks, [&](const Expr& b) {
     const Expr o = loops::floordiv(b, blocks), first = loops::mod(b, blocks) * Expr(kColumnBlock);
     return lanes("j", loops::min(Expr(kColumnBlock), inner - first), [&](const Expr& j) {
-      const Cell total("total", type);
+      const Cell total("total", type), lost("lost", type);
+      const auto add_to_total = [&](const Expr& value) {
+        return compensated ? add_compensated(total, lost, value)
+                           : total.set(loops::combine(reducer, total.get(), value));
+      };
       const Stmt steps = serial("i", count, [&](const Expr& i) {
         const Expr at = reverse ? count - Expr(1) - i : i;
         const Named slot = let("slot", (o * count + at) * inner + first + j);
-        const Stmt add = total.set(loops::combine(reducer, total.get(), read(x, slot.value)));
+        const Stmt add = add_to_total(read(x, slot.value));
         const Stmt write = store(y, slot.value, total.get());
         return exclusive ? loops::block({slot.let, write, add}) : loops::block({slot.let, add, write});
       });
-      return loops::block({total.declare(loops::identity(reducer, type)), steps});
+      return loops::block(
+          {total.declare(loops::identity(reducer, type)), lost.declare(loops::zero(type)), steps});
     });
   }));
 }

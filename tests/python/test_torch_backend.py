@@ -458,14 +458,43 @@ def test_a_module_with_unequal_dynamic_sizes_names_the_input() -> None:
     assert "= 5" in caught.value.expected
 
 
-def test_writes_that_no_counter_sees_need_refresh() -> None:
-    model = nn.Linear(8, 8)
+def test_writes_of_whole_parameters_that_no_counter_sees() -> None:
+    model = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 3))
     run = compiled(model)
-    x = torch.randn(3, 8)
+    x = torch.randn(3, 40)
+    with torch.no_grad():
+        for _ in range(3):
+            torch.testing.assert_close(run(x), model(x))
+            model[0].weight.data.mul_(1.5)
+            torch.testing.assert_close(run(x), model(x))
+            model[0].bias.numpy()[:] += 1.0
+            torch.testing.assert_close(run(x), model(x))
+            model[1].bias.data[1] = 7.0  # a small one is looked at whole
+
+
+def test_data_in_place_of_a_parameter_s_own() -> None:
+    """Even where the allocator gives it the memory that was the parameter's."""
+    model = nn.Linear(64, 64)
+    run = compiled(model)
+    x = torch.randn(3, 64)
     with torch.no_grad():
         run(x)
-        model.weight.data.mul_(3)
-        model.bias.numpy()[:] = 1.0
+        for seed in range(6):
+            model.weight.data = torch.empty(0)
+            model.weight.data = torch.zeros(64, 64)
+            model.weight.data.view(-1)[100 * seed + 5] = 1.0
+            torch.testing.assert_close(run(x), model(x))
+        model.weight.data = model.weight.data.t()
+        torch.testing.assert_close(run(x), model(x))
+
+
+def test_writes_of_some_elements_that_no_counter_sees_need_refresh() -> None:
+    model = nn.Linear(80, 80)
+    run = compiled(model)
+    x = torch.randn(3, 80)
+    with torch.no_grad():
+        run(x)
+        model.weight.data[3, 5:8] *= 3
         ds.refresh(model)
         torch.testing.assert_close(run(x), model(x))
 

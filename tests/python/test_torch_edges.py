@@ -76,3 +76,13 @@ def test_rounding_to_decimals(dtype: torch.dtype, decimals: int) -> None:
     away = (scaled - scaled.floor() - 0.5).abs() > 1e-3  # from a tie, which the scale's rounding decides
     want = (scaled.double().round() / 10.0**decimals).to(dtype)
     assert torch.equal(y[away], want[away])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_long_running_sums_keep_their_digits(dtype: torch.dtype) -> None:
+    x = torch.full((3, 200_000), 0.1, dtype=dtype)
+    want = x.double().cumsum(1).to(dtype)
+    torch.testing.assert_close(ours(lambda x: x.cumsum(1), x), want, rtol=torch.finfo(dtype).eps, atol=0)
+    far = torch.tensor([1.0, 2.0, float("inf"), 3.0, -1e30, float("nan"), 1.0], dtype=dtype)
+    for x in (far, far[:5], -far[:5], torch.cat([far[:4], -far[:4]])):
+        torch.testing.assert_close(ours(lambda x: x.cumsum(0), x), x.cumsum(0), equal_nan=True)

@@ -38,7 +38,7 @@ class Piece:
         unsettled: Sequence[int],
         specializations: Callable[[Callable[[Executable], Run]], Specializations[Run]] | None = None,
     ) -> None:
-        """`parameters`: positions of inputs whose derived data is kept until address or version change.
+        """`parameters`: positions of inputs whose derived data is kept until a write is seen (see refresh).
         `unsettled`: of those that may be negated views, whose memory holds other numbers.
         `specializations`: makes those of the executable, given what makes a Run of one.
         """
@@ -110,7 +110,8 @@ def refresh(module: torch.nn.Module | None = None) -> None:
     """Tells that parameters were written in a way that PyTorch does not count.
 
     PyTorch's version counters see in-place operations on a parameter, not those on `parameter.data` or
-    through a NumPy array that shares its memory. After such a write the next call derives packed and
-    folded weights anew, those of `module` and of every other compiled module.
+    through a NumPy array that shares its memory. A call also looks at a few bytes of each parameter, which
+    writes of the whole parameter change; after one of some elements alone the next call needs this to derive
+    packed and folded weights anew, those of `module` and of every other compiled module.
     """
     _core.TensorContext.refresh()
