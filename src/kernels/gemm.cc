@@ -1,12 +1,12 @@
 // The matrix product: every matmul and convolution that a target's tiles can take.
 //
 // The right operand is packed into panels of NR columns, [batch][panel][k][NR] (its own program: computed once when it
-// derives from constants), unless few rows read it as it lies; where the tile multiplies groups of neighbours,
-// [batch][panel][k/G][NR][G], the depth padded with zeros to whole tiles on both sides. A task owns a block of rows and a
-// group of panels. It reads the left operand in place when that is a plain matrix or, where that costs less, as a
-// convolution's windows (windows.h), else packed through the prologue (packed_rows.h): by the task, or, where tasks share
-// rows, in a phase before; turned_rows.h packs one that lies turned. Each tile of results goes through the epilogue; a
-// deep product's sums wait in memory between chunks of the depth.
+// derives from constants; or by the task, where no other reads the panel), unless few rows read it as it lies; where the
+// tile multiplies groups of neighbours, [batch][panel][k/G][NR][G], the depth padded with zeros to whole tiles on both
+// sides. A task owns a block of rows and a group of panels. It reads the left operand in place when that is a plain matrix
+// or, where that costs less, as a convolution's windows (windows.h), else packed through the prologue (packed_rows.h): by
+// the task, or, where tasks share rows, in a phase before; turned_rows.h packs one that lies turned. Each tile of results
+// goes through the epilogue; a deep product's sums wait in memory between chunks of the depth.
 #include <algorithm>
 #include <bit>
 #include <numeric>
@@ -18,6 +18,7 @@
 #include "kernels/packed_rows.h"
 #include "kernels/panels.h"
 #include "kernels/register_tile.h"
+#include "kernels/tile_epilogue.h"
 #include "kernels/turned_rows.h"
 #include "kernels/windows.h"
 
@@ -38,6 +39,7 @@ constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
 constexpr std::int64_t kFewRows = 256, kFewProducts = 1 << 24;  // are over before packing has paid
 constexpr std::int64_t kRowsShare = 4;                          // of the second cache, for rows that are read
+constexpr std::int64_t kPanelsShare = 4;                        // of it, for a panel that a task packs
 
 class GemmLowering {
  public:
@@ -109,8 +111,9 @@ class GemmLowering {
   Lowered run(Precision asked) {
     Lowered result;
     result.way = (windows_ ? "gemm windows" : "gemm") + note(asked);
-    if (!reads_right_) pack_right(result);
-    result.calls.push_back(multiply(reads_right_ ? Type{} : result.temps[0]));
+    const bool packs_before = !reads_right_ && !packs_in_task();
+    if (packs_before) pack_right(result);
+    result.calls.push_back(multiply(packs_before ? result.temps[0] : Type{}));
     result.calls.back().flops = batch_ * m_ * n_ * k_ * 2;
     return result;
   }
@@ -125,6 +128,15 @@ class GemmLowering {
     for (Type& t : block_temps(*narrow_, c_, b_.nr)) result.temps.push_back(std::move(t));
     result.calls.push_back(pack_blocks(g_, *narrow_, c_, b_.nr, 1));
     result.calls.back().flops = numel(result.temps.back().shape);
+  }
+
+  // Whether a task packs the panels that it alone reads, one before its tiles: written and read in the second cache.
+  bool packs_in_task() const {
+    const bool in_vectors = tile_.k == 1 && in_word_ == 1 && !narrow_ && prefetches();
+    if (is_fixed_ || reads_right_ || !in_vectors || b_.row_blocks.int_value() != 1 || !k_.is_static())
+      return false;
+    return (!in_chunks() || c_.k.size() == 1) &&
+           chunk_.value() * b_.nr * bits(stored_) / 8 <= target_.l2_bytes / kPanelsShare;
   }
 
   Dim packed_size() const { return batch_ * ceildiv(n_, b_.nr) * padded_ * b_.nr; }
@@ -219,6 +231,7 @@ class GemmLowering {
     bool from_any_row = false;         // of the left one: a tile may begin at any row
     std::vector<Windows::Step> depth;  // of the left one: not empty where columns step otherwise
     Expr next = {};  // of the left one, where it is asked for early: base of the next tile's
+    std::optional<RightInMemory> source = {};  // of a panel that the task packs: the next one, as it lies
   };
 
   // Where a tile may begin at any row, a run's last one ends with it, overlapping the one before: no row is masked.
@@ -257,12 +270,8 @@ class GemmLowering {
 
   bool prefetches() const { return !gpu_ && tile_.operands_in == Space::Global; }
 
-  // What becomes of a tile's sums: `stores` for element (i, j), whose sum is `value`.
-  struct Epilogue {
-    Var i, j, value;
-    Stmt stores;
-  };
-  Epilogue epilogue(Assembly& a, const Expr& batch, const Expr& first_row, const Expr& first_column) const {
+  TileEpilogue epilogue(Assembly& a, const Expr& batch, const Expr& first_row,
+                        const Expr& first_column) const {
     const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), value = make_var("x", tile_.accumulator);
     const std::vector<Expr> coords =
         c_.result(unflatten(batch, extents_of(c_.batch)), unflatten(first_row + var(i), extents_of(c_.m)),
@@ -274,33 +283,6 @@ class GemmLowering {
     return {i, j, value, block(store_outputs(a, g_, coords))};
   }
 
-  struct Line {  // where element (i, j) of a tile lies in memory, neighbours in j beside each other
-    Buffer buffer;
-    Expr index;
-  };
-  // What the epilogue reads for each element, such as a residual; and what it writes.
-  std::pair<std::vector<Line>, std::vector<Line>> lines(const Epilogue& e) const {
-    std::vector<Line> read, written;
-    const auto add = [&](std::vector<Line>& to, const Buffer& buffer, const Expr& index) {
-      const auto step = coefficient(index, e.j);
-      if (uses(index, e.i) && step && step->int_value() == 1) to.push_back({buffer, index});
-    };
-    visit_stmts(e.stores, [&](const Stmt& s) {
-      visit_exprs(s, [&](const Expr& value) {
-        visit(value, [&](const Expr& x) {
-          if (x.op() == Op::Load) add(read, x->buffer, x->args[0]);
-        });
-      });
-      if (const auto* store = as<Store>(s)) add(written, store->buffer, store->index);
-    });
-    return {read, written};
-  }
-
-  Stmt prefetch_at(const Line& x, const Epilogue& e, const Expr& row, const Expr& column) const {
-    const Var from[] = {e.i, e.j};
-    const Expr to[] = {row, column};
-    return stmt(Prefetch{x.buffer, substitute(x.index, from, to)});
-  }
   // How many of so many lines are asked for at a time while a tile is multiplied, and once in how many of its turns of
   // `at_once` steps: one of the two is 1, and the other a power of two.
   std::pair<std::int64_t, std::int64_t> turns_for(std::int64_t lines, std::int64_t at_once) const {
@@ -315,19 +297,19 @@ class GemmLowering {
   // Asks for what the epilogue reads: each turn of a tile for one of the next tile's lines (all at once would keep the
   // operands waiting), for what it writes as well where tiles go by rows. A long tile, or one whose steps are short, asks
   // for its own lines before; a matrix unit, which has few steps, for all of the next tile's.
-  void prefetch_lines(const Epilogue& e, const Expr& turn, std::int64_t at_once, bool rows_first,
+  void prefetch_lines(const TileEpilogue& e, const Expr& turn, std::int64_t at_once, bool rows_first,
                       std::vector<Stmt>& before, std::vector<Stmt>& asks) const {
-    const auto [read, written] = lines(e);
+    const auto [read, written] = lines_of(e);
     const bool is_long = !k_.is_static() || k_.value() > kLongTile * tile_.group;
     const bool before_all = matrix_unit() || !has_room(kRoomyStep) || is_long,
                own = before_all && !matrix_unit();
     const Axis row = make_axis("i", b_.mr);
     std::vector<Stmt> lines_of_row;
-    const auto at = [&](const Line& x, const Expr& i, const Expr& j) {
+    const auto at = [&](const TileLine& x, const Expr& i, const Expr& j) {
       if (own) return prefetch_at(x, e, i, j);
       return rows_first ? prefetch_at(x, e, i, j + b_.nr) : prefetch_at(x, e, i + b_.mr, j);
     };
-    const auto ask = [&](const Line& x) {
+    const auto ask = [&](const TileLine& x) {
       const std::int64_t line = kLineBytes * 8 / bits(x.buffer->dtype);
       for (std::int64_t column = 0; before_all && column < b_.nr; column += line)
         lines_of_row.push_back(at(x, var(row.var), column));
@@ -339,9 +321,9 @@ class GemmLowering {
       asks.push_back(
           loop(one, LoopKind::Unrolled, at(x, mod(i, b_.mr), mod(floordiv(i, b_.mr), across) * line)));
     };
-    for (const Line& x : read) ask(x);
+    for (const TileLine& x : read) ask(x);
     if (rows_first)
-      for (const Line& x : written) ask(x);
+      for (const TileLine& x : written) ask(x);
     if (!lines_of_row.empty()) before.push_back(loop(row, LoopKind::Serial, block(std::move(lines_of_row))));
   }
 
@@ -359,8 +341,15 @@ class GemmLowering {
                      const Span& span) const {
     // A step of a matrix unit reads so much that few tiles would not ask for all of it, a line each.
     const std::int64_t tiles = b_.tiles_per_block.int_value().value_or(matrix_unit() ? 1 : 0);
-    return prefetch_panel(right.buffer, right.base + span.next, floordiv(span.count, rows), b_.nr * rows,
-                          step, tile_index, tiles);
+    const auto next = [&](const Expr& i) -> Expr {
+      if (!right.source) return right.base + span.next + i;
+      const RightInMemory& x = *right.source;
+      const Expr lines = x.is_turned() ? span.count : Expr(b_.nr);
+      return x.first + span.first * x.by_depth +
+             floordiv(i, lines) * (x.is_turned() ? x.by_column : x.by_depth) + mod(i, lines);
+    };
+    return prefetch_panel(right.source ? right.source->buffer : right.buffer, next,
+                          floordiv(span.count, rows), b_.nr * rows, step, tile_index, tiles);
   }
 
   struct Tiles {
@@ -451,7 +440,7 @@ class GemmLowering {
 
   // c += left * right, over the steps of `span`: several at a time, which ask for what will be wanted once.
   Stmt products(const Operand& left, const Operand& right, const Tiles& t, const Expr& rows,
-                const Expr& tile_index, const Epilogue& e, bool rows_first, const Span& span) {
+                const Expr& tile_index, const TileEpilogue& e, bool rows_first, const Span& span) {
     const std::int64_t at_once = steps_at_once(left);
     const Axis one = make_axis("u", at_once);
     std::vector<Axis> steps;
@@ -479,7 +468,7 @@ class GemmLowering {
     if (prefetches()) {
       const std::int64_t rows_of_asks = (matrix_unit() ? tile_.k : group) * at_once;
       const Expr turn = floordiv(first, rows_of_asks);
-      if (right.buffer->space == Space::Global && !reads_right_)
+      if ((right.buffer->space == Space::Global || right.source) && !reads_right_)
         asks.push_back(
             prefetch_next(right, turn - floordiv(span.first, rows_of_asks), rows_of_asks, tile_index, span));
       if (span.is_last) prefetch_lines(e, turn, at_once, rows_first, before, asks);
@@ -504,7 +493,7 @@ class GemmLowering {
 
   // One tile of results: products and the epilogue.
   Stmt tile(Assembly& a, const Operand& left, const Operand& right, const Expr& panel, const Expr& first_row,
-            const Expr& first_column, const Expr& tile_index, const Epilogue& e, bool rows_first,
+            const Expr& first_column, const Expr& tile_index, const TileEpilogue& e, bool rows_first,
             const Span& span, const Expr& waiting) {
     const bool full_rows = overlaps(left) || (m_.is_static() && m_.value() % b_.mr == 0);
     const bool full_columns = reads_right_ || (n_.is_static() && n_.value() % b_.nr == 0);
@@ -611,11 +600,11 @@ class GemmLowering {
 
   // Whether tiles go by row by row: where there is more to read and write beside the sums than weights to read, and the
   // task's panels stay in the second cache.
-  bool goes_by_rows(const Epilogue& e) const {
+  bool goes_by_rows(const TileEpilogue& e) const {
     if (gpu_) return true;
     const auto panels = b_.panels_per_group.int_value();
     if (!prefetches() || !has_room(kRoomyStep) || !panels || !k_.is_static() || !m_.is_static()) return false;
-    const std::int64_t read = std::ssize(lines(e).first), written = 1;
+    const std::int64_t read = std::ssize(lines_of(e).read), written = 1;
     if (m_.value() * (read + written) < k_.value()) return false;
     const std::int64_t bytes = *panels * padded_.value() * b_.nr * bits(stored_) / 8;
     const bool wide = n_.is_static() && n_.value() >= 2 * k_.value();
@@ -640,12 +629,13 @@ class GemmLowering {
     const Var first_row = make_var("first_row"), panel_index = make_var("panel_index");
     std::vector<Stmt> task;
     Operand left = left_operand(a, var(batch.var), block_row, var(first_row), var(t.var), task);
-    const Operand right = right_operand(a, packed, var(batch.var), var(panel_index));
+    const bool packs = packs_in_task();
+    const Operand right = packs ? Operand{} : right_operand(a, packed, var(batch.var), var(panel_index));
     const Expr tile_index = var(rows.var) * b_.tiles_per_block + var(t.var);
     Stmt row_let = stmt(Let{first_row, first_row_of(tile_index, overlaps(left))});
     const Expr column = first_column_of(var(panel_index)),
                among_all = var(batch.var) * b_.panels + var(panel_index);
-    const Epilogue e = epilogue(a, var(batch.var), var(first_row), column);
+    const TileEpilogue e = epilogue(a, var(batch.var), var(first_row), column);
     const bool widens = widens_panels(), rows_first = !widens && goes_by_rows(e);
     if (!rows_first && asks_early(left)) {
       const Var next_row = make_var("next_row");
@@ -655,6 +645,8 @@ class GemmLowering {
       row_let = block({row_let, stmt(Let{next_row, first_row_of(tile_index + 1, overlaps(left))})});
     }
     const Buffer wide = make_buffer("wide", tile_.right, Space::Shared, expr_of(padded_) * b_.nr);
+    const Expr panels_here = rows_first ? b_.panels_per_group : Expr(1);
+    const Buffer own = make_buffer("panels", stored_, Space::Shared, panels_here * (expr_of(chunk_) * b_.nr));
     const auto if_there_is_one = [&](Stmt s) {
       return b_.panel_groups.int_value() == 1 ? s
                                               : stmt(If{var(panel_index) < b_.panels, std::move(s), nullptr});
@@ -665,20 +657,39 @@ class GemmLowering {
       const Tile row = std::make_shared<const TileNode>(TileNode{"b", tile_.right, 1, b_.nr});
       panel_let = block({panel_let, if_there_is_one(widened(a, {right, among_all, 0, row}, wide))});
     }
+    std::optional<RightInMemory> source;
+    if (packs) {
+      task.push_back(stmt(Alloc{own}));
+      source = right_in_memory(a.scope(), c_, var(batch.var));
+      if (source) source->first = source->first + (var(panel_index) + 1) * b_.nr * source->by_column;
+      const bool in_lines = source && (source->is_turned() || source->by_column.int_value() == 1);
+      if (!in_lines || rows_first || b_.tiles_per_block.int_value() == 1) source.reset();
+    }
+    const Expr own_row = rows_first ? var(panel.var) * chunk_.value() : Expr(0);
+    const auto packed_part = [&](const Span& span) {
+      const PanelPart part{var(batch.var), var(panel_index), span.first, span.count};
+      return block({panel_let, if_there_is_one(packed_panel(a, c_, b_.nr, part, own, own_row, target_))});
+    };
     // A panel stays in the first cache while the block's tiles go by, unless what is read beside it is better read row by
     // row; a GPU's threads each take a row of tiles.
     const LoopKind kind = gpu_ ? LoopKind::Thread : LoopKind::Serial;
     const Expr waiting = (var(panel.var) * b_.tiles_per_block + var(t.var)) * (b_.mr * b_.nr);
     const auto over_tiles = [&](const Span& span) {
-      Stmt one = tile(a, left, widens ? Operand{wide, 0, b_.nr, false, {}} : right, among_all, var(first_row),
-                      column, var(t.var), e, rows_first, span, waiting);
+      Operand panel_read = right;
+      if (widens) panel_read = {wide, 0, b_.nr, false, {}};
+      if (packs) panel_read = {own, (own_row - span.first) * b_.nr, b_.nr, false, {}, {}, source};
+      Stmt one = tile(a, left, panel_read, among_all, var(first_row), column, var(t.var), e, rows_first, span,
+                      waiting);
       if (!full_blocks()) one = stmt(If{tile_index < b_.tiles, std::move(one), nullptr});
       one = if_there_is_one(std::move(one));
-      return rows_first
-                 ? loop(t, kind,
-                        block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))
-                 : loop(panel, LoopKind::Serial,
-                        block({panel_let, loop(t, kind, block({row_let, std::move(one)}))}));
+      if (!rows_first)
+        return loop(
+            panel, LoopKind::Serial,
+            block({packs ? packed_part(span) : panel_let, loop(t, kind, block({row_let, std::move(one)}))}));
+      return block(
+          {packs ? loop(panel, LoopKind::Serial, packed_part(span)) : Stmt(),
+           loop(t, kind,
+                block({row_let, loop(panel, LoopKind::Serial, block({panel_let, std::move(one)}))}))});
     };
     if (!in_chunks()) {
       task.push_back(over_tiles(whole_depth()));

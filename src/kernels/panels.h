@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "kernels/assembly.h"
 #include "kernels/contraction.h"
 #include "kernels/in_memory.h"
 #include "kernels/lowered.h"
@@ -14,7 +15,14 @@ Type panels_type(const Contraction& c, std::int64_t nr, DType stored);
 // Writes the panels of the group's contraction `c` to its temporary `temp`; of whole numbers where it is `narrow`.
 Call pack_panels(const Group& group, const Contraction& c, std::int64_t nr, const Type& packed, int temp,
                  const TargetInfo& target, const std::optional<NarrowRight>& narrow = {});
-// The same where so many neighbours in the depth, padded with zeros to `depth`, fill a word of 32 bits:
+// A panel's steps [first, first + count) of the depth, which is all of it where it has several axes.
+struct PanelPart {
+  Expr batch, panel, first, count;
+};
+// Writes it to `to`, where it begins with row `first`.
+loops::Stmt packed_panel(Assembly& a, const Contraction& c, std::int64_t nr, const PanelPart& part,
+                         const loops::Buffer& to, const Expr& first, const TargetInfo& target);
+// As pack_panels where so many neighbours in the depth, padded with zeros to `depth`, fill a word of 32 bits:
 // [batch][panel][k/in_word][nr] words, which are what is stored.
 struct Words {
   DType element;

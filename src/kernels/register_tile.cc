@@ -60,8 +60,9 @@ namespace {
 // several places at a time, which memory serves side by side (one sequence of lines: 9.6 GB/s, eight: 13.0).
 constexpr std::int64_t kWindowLines = 512, kPlaces = 8;
 
-// `lines` are read in step k, from `at` on.
-Stmt prefetch_window(const Buffer& panels, const Expr& at, std::int64_t lines, const Expr& k) {
+// `lines` are read in step k, from element `first` on.
+Stmt prefetch_window(const Buffer& panels, const PlaceOf& at, const Expr& first, std::int64_t lines,
+                     const Expr& k) {
   const std::int64_t line = kLineBytes * 8 / bits(panels->dtype);
   const std::int64_t steps = std::max<std::int64_t>(1, kWindowLines / lines),
                      places = std::gcd(lines, kPlaces), in_place = lines / places;
@@ -69,23 +70,22 @@ Stmt prefetch_window(const Buffer& panels, const Expr& at, std::int64_t lines, c
   const Expr step = mod(k, steps), place = mod(var(one.var), places);
   const Expr ahead = steps * lines - step * lines + place * (steps * in_place) + step * in_place +
                      floordiv(var(one.var), places);
-  return loop(one, LoopKind::Unrolled, stmt(Prefetch{panels, at + ahead * line, true}));
+  return loop(one, LoopKind::Unrolled, stmt(Prefetch{panels, at(first + ahead * line), true}));
 }
 
 }  // namespace
 
-Stmt prefetch_panel(const Buffer& panels, const Expr& next, const Expr& depth, std::int64_t nr, const Expr& k,
-                    const Expr& tile, std::int64_t tiles) {
+Stmt prefetch_panel(const Buffer& panels, const PlaceOf& next, const Expr& depth, std::int64_t nr,
+                    const Expr& k, const Expr& tile, std::int64_t tiles) {
   const std::int64_t line = kLineBytes * 8 / bits(panels->dtype),
                      lines = std::max<std::int64_t>(1, nr / line);
-  if (tiles == 1) return prefetch_window(panels, next + (k - depth) * nr, lines, k);
+  if (tiles == 1) return prefetch_window(panels, next, (k - depth) * nr, lines, k);
   const std::int64_t each = tiles > 0 ? ceil_of(lines, tiles) : 1;
   const auto steps = static_cast<std::int64_t>(
       std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(tiles / lines, 1))));
   const Axis one = make_axis("line", each);
   const Expr row = mod(tile, ceil_of(lines, each) * steps) * each + var(one.var);
-  return loop(one, LoopKind::Unrolled,
-              stmt(Prefetch{panels, next + floordiv(row * depth + k, steps) * line}));
+  return loop(one, LoopKind::Unrolled, stmt(Prefetch{panels, next(floordiv(row * depth + k, steps) * line)}));
 }
 
 }  // namespace deepseek::kernels

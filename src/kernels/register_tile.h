@@ -1,6 +1,8 @@
 // What schedules of register tiles share: how many rows a tile gets, and asking for its operands early.
 #pragma once
 
+#include <functional>
+
 #include "deepseek/shape.h"
 #include "loops/ir.h"
 #include "targets/target.h"
@@ -39,10 +41,11 @@ constexpr std::int64_t kStepsAtOnce = 4;  // at most
 std::int64_t steps_at_once(std::int64_t steps);
 
 // Weights come from memory when a whole model runs: while a panel of `depth` rows of nr elements is multiplied, step k
-// of each tile asks for a line of the panel that begins at `next`, and tiles take turns with the lines of a row. `tiles`:
+// of each tile asks for a line of the next one, whose element i lies at `next(i)`, and tiles take turns with the lines of a row. `tiles`:
 // of so many, few ask for several lines each, and many for one in several steps, since lines that are asked for at once
 // keep those waiting that are needed now; 1: as much as it reads, a little ahead; 0: one in each step.
-loops::Stmt prefetch_panel(const loops::Buffer& panels, const loops::Expr& next, const loops::Expr& depth,
+using PlaceOf = std::function<loops::Expr(const loops::Expr& element)>;
+loops::Stmt prefetch_panel(const loops::Buffer& panels, const PlaceOf& next, const loops::Expr& depth,
                            std::int64_t nr, const loops::Expr& k, const loops::Expr& tile,
                            std::int64_t tiles = 0);
 

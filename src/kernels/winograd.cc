@@ -332,9 +332,11 @@ class WinogradLowering {
   // at use.
   Stmt prefetch(const Filters& filters, const Expr& point, const Expr& turn, std::int64_t at_once,
                 const Expr& tile) const {
-    if (!at_use_)
-      return prefetch_panel(filters.buffer, filters.first + (point + 1) * point_stride_,
-                            s_.channels / at_once, nr_ * at_once, turn, tile, tiles_per_block_);
+    if (!at_use_) {
+      const auto next = [&](const Expr& i) { return filters.first + (point + 1) * point_stride_ + i; };
+      return prefetch_panel(filters.buffer, next, s_.channels / at_once, nr_ * at_once, turn, tile,
+                            tiles_per_block_);
+    }
     const Axis one = make_axis("line", at_once);
     const Expr channel = turn * at_once + var(one.var);
     return loop(one, LoopKind::Unrolled,

@@ -1,5 +1,5 @@
 // Products by how their operands lie: the left one turned, as in gradients of weights, read as it is or computed on the
-// way; the right one packed or, where few rows read it, as it lies; and so deep that their sums wait between chunks.
+// way; the right one packed, before or by the task, or, where few rows read it, as it lies; and so deep that their sums wait between chunks.
 // Against the definition, on any number of threads bit by bit.
 #include <gtest/gtest.h>
 
@@ -23,6 +23,7 @@ class ProductOperands : public ::testing::TestWithParam<testing::NamedTarget> {}
 struct Case {
   std::int64_t batch, m, k, n;
   bool turned, computed;
+  bool right_turned = false;
 };
 
 // relu(left * w + residual)
@@ -32,8 +33,10 @@ Graph model(const Case& c) {
   Value left = g.placeholder("x", DType::F32, shape);
   if (c.computed) left = g.op("mul", {left, g.placeholder("z", DType::F32, shape)});
   if (c.turned) left = g.op("transpose", {left}, {{"perm", std::vector<std::int64_t>{0, 2, 1}}});
-  const Value w = g.placeholder("w", DType::F32, {c.batch, c.k, c.n}),
-              r = g.placeholder("r", DType::F32, {c.batch, c.m, c.n});
+  Value w =
+      g.placeholder("w", DType::F32, c.right_turned ? Shape{c.batch, c.n, c.k} : Shape{c.batch, c.k, c.n});
+  if (c.right_turned) w = g.op("transpose", {w}, {{"perm", std::vector<std::int64_t>{0, 2, 1}}});
+  const Value r = g.placeholder("r", DType::F32, {c.batch, c.m, c.n});
   g.output("y", g.op("relu", {g.op("add", {g.op("matmul", {left, w}), r})}));
   return g;
 }
@@ -57,7 +60,13 @@ TEST_P(ProductOperands, AreTheDefinition) {
                         {1, 1, 300, 517, false, false},  // few rows of columns that no panel divides
                         {2, 5, 64, 200, false, true},
                         {3, 40, 33, 130, false, false},
-                        {1, 256, 20, 70, true, true}}) {
+                        {1, 256, 20, 70, true, true},
+                        {1, 60, 300, 1001, false, false},  // panels packed by the task that reads them
+                        {1, 60, 301, 1001, false, false, true},
+                        {2, 130, 33, 517, false, true, true},
+                        {1, 400, 64, 700, false, false},   // several of them, row by row
+                        {1, 90, 3001, 150, false, false},  // a chunk of each at a time
+                        {1, 90, 3001, 150, false, false, true}}) {
     SCOPED_TRACE(::testing::Message() << c.batch << " x " << c.m << " x " << c.k << " x " << c.n);
     const Graph g = model(c);
     NamedTensors inputs;
@@ -102,6 +111,17 @@ TEST(ProductOperands, FewRowsReadTheRightOneAsItLies) {
   EXPECT_FALSE(packs(1));
   EXPECT_FALSE(packs(100));
   EXPECT_TRUE(packs(2000));
+}
+
+TEST(ProductOperands, PanelsThatOneTaskReadsArePackedByIt) {
+  const auto cpu = cpu_target();
+  const auto packs_before = [&](std::int64_t rows) {
+    const Case c{1, rows, 300, 1001, false, false};
+    return lower(run_pipeline(model(c), {}), *cpu, {.way = "gemm"}).explain().find("pack_") !=
+           std::string::npos;
+  };
+  EXPECT_FALSE(packs_before(60));
+  EXPECT_TRUE(packs_before(20000));
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ProductOperands, ::testing::ValuesIn(testing::every_target()),
