@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
 from torch.fx.experimental.symbolic_shapes import guard_or_false
+from torch.nn import functional
 
 aten = torch.ops.aten
 
@@ -105,6 +106,72 @@ def _weight_norm_backward(dw: Tensor, v: Tensor, g: Tensor, norms: Tensor, dim: 
     """Of w = g v / |v|, the norm taken over all axes but `dim`."""
     along = (dw * v).sum([i for i in range(v.dim()) if i != dim], keepdim=True) / norms
     return g / norms * (dw - v * (along / norms)), along
+
+
+# -- layers
+
+
+@decomposition(aten._transformer_encoder_layer_fwd.default)
+def _transformer_encoder_layer(
+    x: Tensor,
+    features: int,
+    heads: int,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    projection_weight: Tensor,
+    projection_bias: Tensor,
+    use_gelu: bool,
+    norm_first: bool,
+    epsilon: float,
+    norm_weight_1: Tensor,
+    norm_bias_1: Tensor,
+    norm_weight_2: Tensor,
+    norm_bias_2: Tensor,
+    weight_1: Tensor,
+    bias_1: Tensor,
+    weight_2: Tensor,
+    bias_2: Tensor,
+    mask: Tensor | None = None,
+    mask_type: int | None = None,
+) -> Any:
+    """Of nn.TransformerEncoderLayer outside training.
+
+    The mask tells what is left out: of type 0 [T, T], of type 1 [batch, T], of type 2 [batch, heads, T, T].
+    Rows of which nothing is left are NaN.
+    """
+    if x.is_nested or x.dim() != 3:
+        return NotImplemented
+    batch, length, _ = x.shape
+    if mask is not None:
+        shape = {0: (1, 1, length, length), 1: (batch, 1, 1, length)}.get(mask_type or 0)
+        mask = mask.to(torch.bool) if shape is None else mask.to(torch.bool).reshape(shape)
+
+    def attention(x: Tensor) -> Tensor:
+        qkv = functional.linear(x, qkv_weight, qkv_bias)
+        q, k, v = qkv.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+        scores = q @ k.mT / math.sqrt(features // heads)
+        if mask is not None:
+            scores = scores.masked_fill(mask, -math.inf)
+        y = scores.softmax(-1) @ v
+        y = y.transpose(1, 2).reshape(batch, length, features)
+        return functional.linear(y, projection_weight, projection_bias)
+
+    def feed_forward(x: Tensor) -> Tensor:
+        inner = functional.linear(x, weight_1, bias_1)
+        inner = functional.gelu(inner) if use_gelu else inner.relu()
+        return functional.linear(inner, weight_2, bias_2)
+
+    def norm_1(x: Tensor) -> Tensor:
+        return functional.layer_norm(x, [features], norm_weight_1, norm_bias_1, epsilon)
+
+    def norm_2(x: Tensor) -> Tensor:
+        return functional.layer_norm(x, [features], norm_weight_2, norm_bias_2, epsilon)
+
+    if norm_first:
+        x = x + attention(norm_1(x))
+        return x + feed_forward(norm_2(x))
+    x = norm_1(x + attention(x))
+    return norm_2(x + feed_forward(x))
 
 
 # -- padding
