@@ -83,3 +83,21 @@ def test_diagonals_of_any_size(offset: int) -> None:
     shapes: list[tuple[int, ...]] = [(2, 4, 6), (3, 5, 7), (2, 9, 4), (2, 6, 6)]
     agrees(lambda x: x.diagonal(offset, 1, 2) * 2, shapes)
     agrees(lambda x: torch.diagonal_scatter(x, x.diagonal(offset, 2, 0) * 3, offset, 2, 0), shapes)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_over_heads_of_any_size(causal: bool) -> None:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    run = torch.compile(attention, backend="deepseek", dynamic=True)
+    generator = torch.Generator().manual_seed(0)
+    for length, size in ((5, 8), (17, 12), (33, 24)):
+        given = [torch.randn(2, 3, length, size, generator=generator).requires_grad_() for _ in range(3)]
+        y, want = run(*given), attention(*given)
+        torch.testing.assert_close(y, want, rtol=1e-4, atol=1e-5)
+        dy = torch.randn(y.shape, generator=generator)
+        gradients = torch.autograd.grad(y, given, dy)
+        for dx, wanted in zip(gradients, torch.autograd.grad(want, given, dy), strict=True):
+            torch.testing.assert_close(dx, wanted, rtol=1e-4, atol=1e-5)
+    assert not bridge.explain().eager_ops

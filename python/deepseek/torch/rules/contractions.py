@@ -107,8 +107,10 @@ def attention(
 ) -> tuple[Value | None, ...]:
     if dropout or b.uses(1):
         raise Unsupported("attention with dropout, or whose sums of exponentials are used")
-    inputs = attention_inputs(b, q, k, v, attn_mask)
-    y = b.op("attention", *inputs, causal=causal, scale=attention_scale(q, scale))
+    q, k, v, attn_mask = attention_inputs(b, q, k, v, attn_mask)
+    number, factor = attention_scale(b, q, scale)
+    q = q if factor is None else b.op("mul", q, factor)
+    y = b.op("attention", q, k, v, attn_mask, causal=causal, scale=number)
     return b.cast(y, b.dtype(0)), None
 
 
@@ -122,10 +124,13 @@ def attention_inputs(
     return q, k, v, mask if mask is None or mask.dtype == "bool" else b.cast(mask, "float32")
 
 
-def attention_scale(q: Value, scale: float | None) -> float:
+def attention_scale(b: Builder, q: Value, scale: float | None) -> tuple[float, Value | None]:
+    """The scale of scores and, where it follows from a symbolic size of heads, what queries are to be
+    multiplied by before.
+    """
     if scale is not None:
-        return scale
+        return scale, None
     size = q.shape[-1]
-    if not isinstance(size, int):
-        raise Unsupported("attention over heads of symbolic size")
-    return float(size**-0.5)
+    if isinstance(size, int):
+        return float(size**-0.5), None
+    return 1.0, b.op("rsqrt", b.tensor(size, q.dtype))

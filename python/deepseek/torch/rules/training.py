@@ -137,10 +137,15 @@ def _only(gradients: Sequence[Value | None]) -> Value:
 def attention_backward(
     b: Builder, dy: Value, q: Value, k: Value, v: Value, mask: Value | None, causal: bool, scale: float | None
 ) -> tuple[Value | None, ...]:
-    inputs = attention_inputs(b, q, k, v, mask)
-    attrs = {"causal": causal, "scale": attention_scale(q, scale)}
-    dy = b.cast(dy, inputs[0].dtype)
-    return b.as_traced(*b.gradient("attention", inputs, attrs, [dy], [True, True, True, False])[:3])
+    q, k, v, mask = attention_inputs(b, q, k, v, mask)
+    number, factor = attention_scale(b, q, scale)
+    q = q if factor is None else b.op("mul", q, factor)
+    attrs = {"causal": causal, "scale": number}
+    dy = b.cast(dy, q.dtype)
+    dq, dk, dv, _ = b.gradient("attention", [q, k, v, mask], attrs, [dy], [True, True, True, False])
+    if factor is not None and dq is not None:
+        dq = b.op("mul", dq, factor)
+    return b.as_traced(dq, dk, dv)
 
 
 @rule(aten.gelu_backward.default)
