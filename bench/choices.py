@@ -9,12 +9,11 @@ cannot compute takes what is left. "chosen / forced" is at most 1 where the choi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from typing import Any
 
-from turns import in_turns, machine, prepare
+from turns import in_turns, keep, prepare
 
 # What to leave out so that the way is taken wherever it applies.
 FORCED = {
@@ -65,16 +64,13 @@ def times_of(name: str, args: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     args = parse_arguments()
     prepare(args.threads, args.isa)
-    report = {"machine": machine(), "threads": args.threads, "isa": args.isa, "tune": args.tune, "models": {}}
+    report = {}
     for name in args.models:
-        report["models"][name] = times = times_of(name, args)
+        report[name] = times = times_of(name, args)
         for way, seconds in times.items():
             ratio = times["chosen"] / seconds
             print(f"{name:16} {way:20} {seconds * 1e3:9.3f} ms   chosen / forced {ratio:5.2f}", flush=True)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(report, file, indent=1)
-            file.write("\n")
+    keep(args, tune=args.tune, models=report)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,13 @@ a shared machine's memory gives changes by the minute.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from turns import in_turns, machine, prepare
+from turns import in_turns, keep, machine, prepare
 
 if TYPE_CHECKING:
     import torch
@@ -320,11 +319,8 @@ def main() -> None:
         figures = {
             kind: {case.name: measure(kind, case, args, roof) for case in cases(kind)} for kind in args.sets
         }
-    if args.json:
-        peak = {"gflops": roof.flops_per_s * 1e-9, "read": last.read * 1e-9, "written": last.write * 1e-9}
-        about = {"machine": machine(), "threads": args.threads, "isa": args.isa, "peak": peak}
-        with open(args.json, "w") as file:
-            json.dump(about | {"kernels": figures}, file, indent=1)
+    peak = {"gflops": roof.flops_per_s * 1e-9, "read": last.read * 1e-9, "written": last.write * 1e-9}
+    keep(args, peak=peak, kernels=figures)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import tempfile
 import time
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from turns import in_turns, machine, prepare
+from turns import in_turns, keep, prepare
 
 if TYPE_CHECKING:
     import torch
@@ -225,16 +224,7 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     report = {name: measure(name, args) for name in args.models or zoo.BENCH}
-    if args.json:
-        with open(args.json, "w") as file:
-            figures = {
-                "machine": machine(),
-                "threads": args.threads,
-                "isa": args.isa,
-                "precision": args.precision,
-                "models": report,
-            }
-            json.dump(figures, file, indent=1)
+    keep(args, precision=args.precision, models=report)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import training_memory
 from tqdm import tqdm
-from turns import in_turns, machine, prepare
+from turns import in_turns, keep, machine, prepare
 
 if TYPE_CHECKING:
     import torch
@@ -208,15 +208,7 @@ def main() -> None:
     if not args.models:
         training_memory.in_16_bits(seeds=3)
         training_memory.under_budgets(args.rounds, args.burst)
-    if args.json:
-        figures = {
-            "machine": machine(),
-            "threads": args.threads,
-            "isa": args.isa,
-            "models": report,
-            "geometric_mean": mean,
-        }
-        Path(args.json).write_text(json.dumps(figures, indent=1))
+    keep(args, models=report, geometric_mean=mean)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""What the benchmarks share: engines capped at one instruction set, the machine's name, and taking turns."""
+"""What the benchmarks share: engines capped at one instruction set, taking turns, the file of figures."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 AVX2 = {
@@ -54,3 +57,10 @@ def in_turns(runs: Mapping[str, Callable[[], Any]], rounds: int, seconds: float)
         for name, run in runs.items():
             times[name].append(burst(run, seconds))
     return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def keep(args: argparse.Namespace, **figures: Any) -> None:
+    """Writes the figures where `--json` says, if it says, with the machine and how it was used."""
+    if args.json:
+        about = {"machine": machine(), "threads": args.threads, "isa": args.isa}
+        Path(args.json).write_text(json.dumps(about | figures, indent=1) + "\n")
