@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepseek/executable.h"
@@ -46,6 +47,10 @@ struct CompileOptions {
   double rtol = 1e-5;
   // Keeps what derives from parameters between runs (folded, packed weights).
   bool freeze = true;
+  // An output and an input each, by number: the output is the input's new value. A run stores it in the memory that
+  // the caller gives for that input, an argument of its own, and the executable has no such output. Whatever else
+  // is computed or returned sees what the input was.
+  std::vector<std::pair<int, int>> updates;
   // Names of passes, rewrite rules and ways to leave out: every result must stay right without any one of
   // them.
   std::vector<std::string> disable;

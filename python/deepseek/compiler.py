@@ -133,6 +133,38 @@ def compile_graph(graph: _core.Graph, options: dict[str, Any], stacklevel: int) 
     )
 
 
+def compile_in_place(
+    graph: _core.Graph,
+    *,
+    updates: Sequence[tuple[int, int]],
+    threads: int,
+    precision: str,
+    storage: str,
+    tune: str,
+    rtol: float,
+) -> Executable:
+    """An executable that stores outputs in the memory of inputs, of which they are the new values: `updates`
+    has the numbers of both. It has none of these outputs, and wants arrays that are written where they lie.
+    """
+    options = {
+        "target": "auto",
+        "strict": False,
+        "isa": "",
+        "threads": threads,
+        "precision": precision,
+        "storage": storage,
+        "tune": tune,
+        "rtol": rtol,
+        "freeze": True,
+        "specialize": 0,
+        "disable": [],
+        "samples": [],
+        "tolerance": 0.0,
+        "updates": list(updates),
+    }
+    return compile_graph(graph, options, stacklevel=3)
+
+
 def arrays_of(
     graph: _core.Graph, sample: Mapping[str, Any] | Sequence[Any]
 ) -> list[_core.Array | npt.NDArray[Any]]:

@@ -89,8 +89,8 @@ constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
 class TensorContext : public PyContext {
  public:
   TensorContext(const Executable& e, const nb::object& exchange, const std::vector<int>& parameters,
-                const std::vector<int>& unsettled, const nb::tuple& dtypes, nb::object empty,
-                nb::object dense)
+                const std::vector<int>& unsettled, const std::vector<int>& written, const nb::tuple& dtypes,
+                nb::object empty, nb::object dense)
       : PyContext(e), dtypes_(dtypes), empty_(std::move(empty)), dense_(std::move(dense)) {
     void* api = PyCapsule_GetPointer(exchange.ptr(), kCapsule);
     if (!api) throw nb::python_error();
@@ -103,6 +103,7 @@ class TensorContext : public PyContext {
     for (const Port& port : e.outputs()) outputs_.push_back(port.type.dtype);
     for (const int i : parameters) inputs_.at(static_cast<std::size_t>(i)).is_parameter = true;
     for (const int i : unsettled) inputs_.at(static_cast<std::size_t>(i)).is_unsettled = true;
+    for (const int i : written) inputs_.at(static_cast<std::size_t>(i)).is_written = true;
     check(dtypes.size() == outputs_.size(), "a dtype for each output");
   }
 
@@ -148,7 +149,7 @@ class TensorContext : public PyContext {
   struct Input {
     DType dtype;
     nb::dlpack::dtype wanted;  // the same to DLPack
-    bool is_parameter = false, is_unsettled = false;
+    bool is_parameter = false, is_unsettled = false, is_written = false;
     // Of a parameter, as it was set.
     const void* address = nullptr;
     std::uint64_t version = ~std::uint64_t{0};
@@ -195,7 +196,12 @@ class TensorContext : public PyContext {
 
   void take(const Input& input, nb::handle tensor, Tensor& to, std::vector<nb::object>& copies) const {
     nb::dlpack::dltensor t = view(tensor);
-    if (nb::object copy = settled(input, tensor, t); copy.is_valid()) copies.push_back(std::move(copy));
+    if (nb::object copy = settled(input, tensor, t); copy.is_valid()) {
+      if (input.is_written)
+        throw Error(Code::InvalidArgument, "run", "", "an input in row-major order, as it is written",
+                    "other strides");
+      copies.push_back(std::move(copy));
+    }
     point(to, input.dtype, t);
   }
 
@@ -260,18 +266,20 @@ void bind_exchange(nb::module_& m) {
       m, "TensorContext",
       "A Context that takes and gives tensors of a library with DLPack's C exchange API, as PyTorch's.")
       .def(nb::init<const Executable&, const nb::object&, const std::vector<int>&, const std::vector<int>&,
-                    const nb::tuple&, nb::object, nb::object>(),
+                    const std::vector<int>&, const nb::tuple&, nb::object, nb::object>(),
            nb::arg("executable"), nb::arg("exchange"), nb::arg("parameters"), nb::arg("unsettled"),
-           nb::arg("dtypes"), nb::arg("empty"), nb::arg("dense"),
+           nb::arg("written"), nb::arg("dtypes"), nb::arg("empty"), nb::arg("dense"),
            nb::sig(
                "def __init__(self, executable: Executable, exchange: object, parameters: Sequence[int], "
-               "unsettled: Sequence[int], dtypes: tuple[object, ...], empty: object, dense: object) -> None"),
+               "unsettled: Sequence[int], written: Sequence[int], dtypes: tuple[object, ...], empty: object, "
+               "dense: object) -> None"),
            "`exchange`: the tensors' class's __dlpack_c_exchange_api__. `parameters`: inputs whose derived "
            "data is "
            "kept until their address, `_version` or a sample of their elements changes. `unsettled`: inputs "
            "whose memory may hold "
            "something "
-           "else than their elements (negated ones). `empty(shape, strides, dtype)` makes a tensor; "
+           "else than their elements (negated ones). `written`: inputs that a run writes where they lie. "
+           "`empty(shape, strides, dtype)` makes a tensor; "
            "`dense(tensor)` "
            "gives one whose memory is its elements in row-major order.")
       .def(

@@ -73,7 +73,7 @@ std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
     const PyGraph& graph, const std::string& target, bool strict, const std::string& isa, int threads,
     const std::string& precision, const std::string& storage, const std::string& tune, double rtol,
     bool freeze, const std::vector<std::string>& disable, const std::vector<nb::list>& samples,
-    double tolerance) {
+    double tolerance, const std::vector<std::pair<int, int>>& updates) {
   CompileOptions options{.target = target,
                          .strict = strict,
                          .isa = isa,
@@ -84,6 +84,7 @@ std::tuple<Executable, std::string, std::vector<std::string>> compile_graph(
                          .tune = tune,
                          .rtol = rtol,
                          .freeze = freeze,
+                         .updates = updates,
                          .disable = disable};
   std::vector<Port> ports;
   for (const Node* n : graph.graph->inputs()) ports.push_back({n->name, n->out().type(), n->role, n->source});
@@ -188,11 +189,13 @@ void bind_executable(nb::module_& m) {
       "compile", &compile_graph, nb::arg("graph"), nb::arg("target"), nb::arg("strict"), nb::arg("isa"),
       nb::arg("threads"), nb::arg("precision"), nb::arg("storage"), nb::arg("tune"), nb::arg("rtol"),
       nb::arg("freeze"), nb::arg("disable"), nb::arg("samples"), nb::arg("tolerance"),
+      nb::arg("updates") = std::vector<std::pair<int, int>>(),
       nb::sig("def compile(graph: Graph, target: str, strict: bool, isa: str, threads: int, precision: str, "
               "storage: str, tune: str, rtol: float, freeze: bool, disable: Sequence[str], "
-              "samples: Sequence[list[Array | NDArray]], tolerance: float) "
-              "-> tuple[Executable, str, list[str]]"),
-      "Gives the executable, the target that was used, and warnings.");
+              "samples: Sequence[list[Array | NDArray]], tolerance: float, "
+              "updates: Sequence[tuple[int, int]] = ()) -> tuple[Executable, str, list[str]]"),
+      "Gives the executable, the target that was used, and warnings. `updates`: an output and an input each; "
+      "the output is stored in that input's memory and is none of the executable's.");
   m.def("default_threads", &default_threads);
   m.def("build_and_machine", &build_and_machine,
         "This build and this machine's instruction set: a part of the key for whoever keeps executables.");

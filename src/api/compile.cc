@@ -45,6 +45,9 @@ void check_precision(const CompileOptions& options) {
                 "precision 'fp32', 'bf16', 'int8', 'int8_weights', 'int4_weights' or 'auto'",
                 "'" + options.precision + "'");
   if (options.precision != "auto") return;
+  if (!options.updates.empty())
+    throw Error(Code::InvalidArgument, "compile", "", "no updates of inputs with precision 'auto'",
+                std::to_string(options.updates.size()));
   if (options.samples.empty())
     throw Error(Code::InvalidArgument, "compile", "",
                 "samples, inputs to compare results and times on, for precision 'auto'", "none");
@@ -69,7 +72,9 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
                      .bf16 = precision == "bf16",
                      .stored = storage_of(options.storage),
                      .weight_bits = weight_bits(precision)};
-  const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune) {
+  using Updates = std::vector<std::pair<int, int>>;
+  const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune,
+                           const Updates& updates) {
     return lower(ready, target,
                  {.disabled = disabled,
                   .fuse = passes.allows("form_groups"),
@@ -77,13 +82,14 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
                   .threads = options.threads,
                   .precision = operands,
                   .rtol = options.rtol,
-                  .tune = tune});
+                  .tune = tune,
+                  .updates = updates});
   };
   const bool calibrates = passes.quantise && passes.allows("byte_products") && !options.samples.empty();
   std::vector<Range> ranges;
   if (calibrates) {
     const auto in_fp32 = [&](const Graph& g) {
-      return lowered(run_pipeline(g, {.disabled = disabled}), kernels::Precision::Fp32, Tune::Off);
+      return lowered(run_pipeline(g, {.disabled = disabled}), kernels::Precision::Fp32, Tune::Off, {});
     };
     ranges = measured_ranges(graph, passes, in_fp32, options.samples);
     passes.ranges = ranges;
@@ -91,7 +97,7 @@ Executable compile_in(const std::string& precision, const Graph& graph, const Co
   const auto operands = precision == "int8"   ? kernels::Precision::Int8
                         : precision == "bf16" ? kernels::Precision::Bf16
                                               : kernels::Precision::Fp32;
-  Executable result = lowered(run_pipeline(graph, passes), operands, tune_of(options.tune));
+  Executable result = lowered(run_pipeline(graph, passes), operands, tune_of(options.tune), options.updates);
   if (passes.quantise)
     result.note({calibrates
                      ? "int8: the ranges of " + std::to_string(ranges.size()) + " operands are those of " +

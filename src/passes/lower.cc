@@ -17,6 +17,7 @@
 #include "passes/in_place.h"
 #include "passes/pipeline.h"
 #include "passes/tune.h"
+#include "passes/updates.h"
 #include "runtime/builder.h"
 #include "runtime/in_parallel.h"
 
@@ -56,13 +57,25 @@ class Lowering {
     choices_ = choose_ways(groups, context, target_, options_);
     settle_cascades(groups, choices_, apart);
     const InPlace in_place = find_in_place(groups, fixed);
-    const std::vector<Lowered> lowered = lower_all(groups, in_place.groups, context);
+    std::vector<Lowered> lowered = lower_all(groups, in_place.groups, context);
+    std::set<Key> placed;
+    for (const PlacedPiece& p : in_place.pieces) placed.insert(key(p.value));
+    const std::vector<Update> updates = updates_of(graph_, options_.updates);
+    std::set<int> in_memory;  // updates that kernels store over what they replace
+    for (const PlacedPiece& p : in_place.pieces)
+      ids_[key(p.value)] = builder_.alias(memory(p.whole), p.value.type(), p.offset);
+    for (const Update& u : store_in_place(updates, groups, lowered, fixed, placed)) {
+      in_memory.insert(u.output);
+      const Value made = memory_of(u.value);
+      const ValueId over = builder_.alias(id(u.input), made.type());
+      ids_[key(made)] = over;
+      overwritten_.insert(over);
+    }
     std::vector<loops::Program> programs;
     for (const Lowered& l : lowered)
       for (const Call& c : l.calls) programs.push_back(c.program);
     const auto compiled = target_.compile(programs);
-    for (const PlacedPiece& p : in_place.pieces)
-      ids_[key(p.value)] = builder_.alias(memory(p.whole), p.value.type(), p.offset);
+    std::vector<ValueId> results = keep_old(updates);
     std::size_t next = 0;
     for (std::size_t i = 0; i < groups.size(); ++i) {
       if (groups[i].kind == GroupKind::Control) {
@@ -73,13 +86,52 @@ class Lowering {
         append(groups[i], lowered[i], choices_[i], compiled, next);
       }
     }
-    for (const Output& o : graph_.outputs()) builder_.output(o.name, id(o.value));
+    finish_outputs(updates, in_memory, results);
     return builder_.finish();
   }
 
  private:
   using Key = std::pair<const Node*, int>;
   static Key key(Value v) { return {v.node, v.index}; }
+
+  static StepInfo copying(const std::string& name, const Type& type) {
+    const Dim bytes = floordiv(Dim(2) * numel(type.shape) * Dim(bits(type.dtype)), 8);
+    return {"copy_" + name, "copy", "", 0, bytes, ""};
+  }
+
+  // Outputs by number, where they are known before the first step: copies of inputs that the run writes.
+  std::vector<ValueId> keep_old(std::span<const Update> updates) {
+    const std::vector<Output> outputs = graph_.outputs();
+    std::vector<ValueId> results(outputs.size(), kWorkspace);
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+      const Value value = outputs[k].value;
+      const bool written = std::any_of(updates.begin(), updates.end(), [&](const Update& u) {
+        const bool stays = u.output == static_cast<int>(k);
+        return !stays && u.input == memory_of(value);
+      });
+      if (!written) continue;
+      results[k] = builder_.temp(value.type());
+      builder_.copy(Phase::Run, copying(outputs[k].name, value.type()), id(value), results[k]);
+    }
+    return results;
+  }
+
+  // Copies the updates that no kernel has `stored`, and returns the other outputs.
+  void finish_outputs(std::span<const Update> updates, const std::set<int>& stored,
+                      std::span<ValueId> results) {
+    const std::vector<Output> outputs = graph_.outputs();
+    std::set<int> updating;
+    for (std::size_t k = 0; k < outputs.size(); ++k)
+      if (results[k] == kWorkspace) results[k] = id(outputs[k].value);
+    for (const Update& u : updates) {
+      updating.insert(u.output);
+      const ValueId from = results[static_cast<std::size_t>(u.output)];
+      if (memory_of(u.value) == u.input || stored.contains(u.output)) continue;
+      builder_.copy(Phase::Run, copying(u.input.node->name, u.value.type()), from, id(u.input));
+    }
+    for (std::size_t k = 0; k < outputs.size(); ++k)
+      if (!updating.contains(static_cast<int>(k))) builder_.output(outputs[k].name, results[k]);
+  }
 
   // Kernels compute with real numbers.
   static void check_supported(const Node& n) {
@@ -207,6 +259,7 @@ class Lowering {
         // Nothing of no elements names a symbol in its program, yet its size is not known before the run.
         if (const auto* value = std::get_if<Value>(&call.args[i])) fixed = fixed && is_static(value->shape());
         if (loops::is_only_read(call.program.params[i].access)) fixed = fixed && is_fixed(v);
+        fixed = fixed && !overwritten_.contains(v);
       }
       if (fixed)
         for (std::size_t i = 0; i < call.args.size(); ++i)
@@ -281,7 +334,9 @@ class Lowering {
       const PassOptions passes{.disabled = options_.disabled,
                                .quantise = options_.precision == kernels::Precision::Int8,
                                .bf16 = options_.precision == kernels::Precision::Bf16};
-      return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options_);
+      LowerOptions options = options_;
+      options.updates.clear();
+      return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options);
     };
     const StepInfo info{n.name, n.op->name, n.source};
     std::vector<ValueId> results;
@@ -303,7 +358,7 @@ class Lowering {
   ExecutableBuilder builder_;
   std::vector<Choice> choices_;  // by group
   std::map<Key, ValueId> ids_;
-  std::set<ValueId> fixed_;
+  std::set<ValueId> fixed_, overwritten_;    // known before the run; what lies over an input
   std::map<std::string, ValueId> prepared_;  // by what each call reads and does
 };
 

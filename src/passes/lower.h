@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepseek/executable.h"
@@ -23,6 +24,8 @@ struct LowerOptions {
   double rtol = kernels::kDefaultRtol;
   Tune tune = Tune::Off;
   std::string_view way;  // taken wherever it can be
+  // Outputs that are new values of inputs, and those: as in CompileOptions.
+  std::vector<std::pair<int, int>> updates;
 };
 
 // Throws Error that names the op and its source.

@@ -1,5 +1,6 @@
 #include "runtime/context.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/prepare.h"
@@ -10,6 +11,9 @@ namespace {
 
 // Plans kept per segment: more sizes than a server's buckets, few enough to forget a generator's.
 constexpr std::size_t kMaxBindings = 64;
+
+// A copy is divided among threads in pieces of this size.
+constexpr std::size_t kCopyBytes = std::size_t{256} << 10;
 
 std::string type_of(const Tensor& t) { return std::string(name(t.dtype())) + str(t.dims()); }
 
@@ -234,7 +238,14 @@ void Context::State::take_outputs(const Binding& b) {
 void Context::State::copy(const CopyStep& step) {
   const Type& type = data.values[static_cast<std::size_t>(step.from)].type;
   const auto size = static_cast<std::size_t>(bytes(type.dtype, numel(dims(step.from))));
-  if (size > 0) std::memcpy(address(step.to), address(step.from), size);
+  const std::byte* from = address(step.from);
+  std::byte* to = address(step.to);
+  executor->parallel_for(static_cast<std::int64_t>((size + kCopyBytes - 1) / kCopyBytes), 1,
+                         [&](std::int64_t begin, std::int64_t end, int /*worker*/) {
+                           const auto first = static_cast<std::size_t>(begin) * kCopyBytes;
+                           const auto last = std::min(size, static_cast<std::size_t>(end) * kCopyBytes);
+                           std::memcpy(to + first, from + first, last - first);
+                         });
 }
 
 void Context::State::run_step(int index, BoundStep& bound) {

@@ -18,8 +18,8 @@ from torch._functorch._aot_autograd.schemas import SerializableAOTDispatchCompil
 from torch._guards import Guard, TracingContext
 from torch.utils._python_dispatch import _disable_current_modes
 
-import deepseek
 from deepseek import Executable, _core, precisions
+from deepseek.compiler import compile_in_place
 from deepseek.errors import invalid
 from deepseek.specialized import Specializations
 from deepseek.torch import cached, pairs, report, saved
@@ -44,6 +44,7 @@ from deepseek.torch.piece import Piece, Run
 from deepseek.torch.program import Program
 from deepseek.torch.recurrent import whole_layers
 from deepseek.torch.translate import Refused, source_of, translate
+from deepseek.torch.writes import may_stay, places, take_writes
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,18 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compiled:
     graph = module.graph
+    written = take_writes(graph)
     unroll(graph)
     pairs.rewrite(graph)
     clean(graph)
     _check_functional(graph)
     parameters = _parameters(graph) if kind == "inference" and options.freeze else set()
+    parameters -= set(written)
     refused = mark_refused(graph)
     if kind == "backward":
         _allow_keeping()
     record = report.Record(kind)
-    steps, pieces = _compile_islands(module, refused, parameters, kind, options, record)
+    steps, pieces = _compile_islands(module, refused, parameters, written, kind, options, record)
     for node in (step for step in steps if isinstance(step, fx.Node) and step in refused):
         if is_draw(node):
             record.draws[str(op_of(node))] += 1
@@ -102,7 +105,8 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compi
         elif node.target is not operator.getitem and not is_front(node) and node.target not in BORDERS:
             record.add_eager(str(op_of(node)), refused[node])
     report.RECORDS.append(record)
-    program = Program(module, steps, pieces, _count_visible_outputs(graph, kind))
+    visible = _count_visible_outputs(graph, kind, len(written))
+    program = Program(module, steps, pieces, visible, written)
     return Compiled(program.source, program.constants, record)
 
 
@@ -126,6 +130,7 @@ def _compile_islands(
     module: fx.GraphModule,
     refused: dict[fx.Node, str],
     parameters: set[fx.Node],
+    written: list[fx.Node],
     kind: str,
     options: Options,
     record: report.Record,
@@ -134,6 +139,7 @@ def _compile_islands(
     while True:
         steps = split(module.graph, refused)
         islands = [step for step in steps if isinstance(step, Island)]
+        updates = places(module.graph, steps, written)
         try:
             translations = [translate(island, module, parameters) for island in islands]
         except Refused as error:
@@ -143,8 +149,10 @@ def _compile_islands(
         pieces = {}
         threads = options.threads or torch.get_num_threads()
         for island, translation in zip(islands, translations, strict=True):
+            stored = updates.get(id(island), [])
             compiled = functools.partial(
-                deepseek.compile,
+                compile_in_place,
+                updates=stored,
                 threads=threads,
                 precision=options.precision or "fp32",
                 storage=options.storage or "fp32",
@@ -155,7 +163,7 @@ def _compile_islands(
             held = [i for i, node in enumerate(island.inputs) if node in parameters]
             unsettled = [i for i, node in enumerate(island.inputs) if _may_be_negated(node, kind)]
             special = _specializations(translation.graph, options.specialize, compiled)
-            piece = pieces[id(island)] = Piece(executable, held, unsettled, special)
+            piece = pieces[id(island)] = Piece(executable, held, unsettled, special, stored)
             record.add_piece(len(island.nodes), executable, piece.specializations)
         return steps, pieces
 
@@ -192,12 +200,12 @@ def _parameters(graph: fx.Graph) -> set[fx.Node]:
     }
 
 
-def _count_visible_outputs(graph: fx.Graph, kind: str) -> int:
+def _count_visible_outputs(graph: fx.Graph, kind: str, written: int) -> int:
     """How many of the outputs reach the user or AOT Autograd's view replay; the rest is saved for the
-    backward pass.
+    backward pass, or `written`.
     """
     output = next(node for node in graph.nodes if node.op == "output")
-    count = len(output.args[0])
+    count = len(output.args[0]) - written
     context = torch._guards.TracingContext.try_get()
     if kind != "forward" or context is None or context.fw_metadata is None:
         return count
@@ -238,6 +246,7 @@ def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any
         bw_compiler=compiler_of("backward"),
         inference_compiler=compiler_of("inference"),
         decompositions=decompositions(),
+        keep_inference_input_mutations=may_stay(example_inputs),
         partition_fn=functools.partial(
             saved.partition, storage=STORAGE[options.storage or "fp32"], budget=options.memory_budget
         ),

@@ -20,6 +20,7 @@ from deepseek.torch import (  # noqa: F401 - they register
     counted,
     ctc,
     distances,
+    foreach,
     fractional,
     grids,
     histograms,

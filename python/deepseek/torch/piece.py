@@ -37,12 +37,15 @@ class Piece:
         parameters: Sequence[int],
         unsettled: Sequence[int],
         specializations: Callable[[Callable[[Executable], Run]], Specializations[Run]] | None = None,
+        updates: Sequence[tuple[int, int]] = (),
     ) -> None:
         """`parameters`: positions of inputs whose derived data is kept until a write is seen (see refresh).
         `unsettled`: of those that may be negated views, whose memory holds other numbers.
         `specializations`: makes those of the executable, given what makes a Run of one.
+        `updates`: numbers of results of the island's that are stored in inputs, and of those inputs.
         """
         self.executable, self.parameters, self.unsettled = executable, parameters, unsettled
+        self.updates = updates
         self.context = self._context_of(executable)
         # Takes the inputs out of a list of the caller's alone; gives the results, which have these shapes.
         self.run = _run_of(self.context)
@@ -59,6 +62,7 @@ class Piece:
             torch.Tensor.__dlpack_c_exchange_api__,
             self.parameters,
             self.unsettled,
+            [given for _, given in self.updates],
             tuple(TORCH_DTYPES[port.dtype] for port in executable.outputs.values()),
             empty,
             dense,
@@ -67,7 +71,7 @@ class Piece:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.specializations is not None:
             raise TypeError("what is compiled in the background belongs to its process")
-        return Piece, (self.executable, self.parameters, self.unsettled)
+        return Piece, (self.executable, self.parameters, self.unsettled, None, self.updates)
 
 
 def _run_of(context: _core.TensorContext) -> Run:

@@ -15,6 +15,7 @@ from deepseek.torch.partition import DRAWS_LIKE, Island, Step, float_numbers, is
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import expression, meaning, python_source, pytorch_symbols_of
 from deepseek.torch.translate import attribute, lone_symbols
+from deepseek.torch.writes import write
 
 aten = torch.ops.aten
 
@@ -35,9 +36,16 @@ class Program:
     """Writes the function. Its call takes a list of inputs, which it empties so that they can die early."""
 
     def __init__(
-        self, module: fx.GraphModule, steps: Sequence[Step], pieces: dict[int, Piece], fix_strides: int
+        self,
+        module: fx.GraphModule,
+        steps: Sequence[Step],
+        pieces: dict[int, Piece],
+        fix_strides: int,
+        written: Sequence[fx.Node] = (),
     ) -> None:
-        """`pieces`: by the island's id(). The first `fix_strides` outputs get the traced strides."""
+        """`pieces`: by the island's id(). The first `fix_strides` outputs get the traced strides. The last
+        ones are new values of the inputs `written`.
+        """
         self.module, self.pieces = module, pieces
         self.constants: dict[str, Any] = {}
         self.names: dict[fx.Node, str] = {}
@@ -46,13 +54,15 @@ class Program:
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         inputs = [self._name(node) for node in placeholders]
         symbols = self._symbols(placeholders)
-        freed = _last_uses(module.graph, steps)
+        freed = _last_uses(module.graph, steps, written)
         for step, dead in zip(steps, freed, strict=True):
             self.body.append(self._piece(step) if isinstance(step, Island) else self._eager(step))
             if dead and step is not steps[-1]:
                 self.body.append(" = ".join([*map(self._name, dead), "None"]))
         nodes: Any = module.graph.output_node().args[0]
-        results = self._results(nodes, fix_strides)
+        returned = nodes[: len(nodes) - len(written)]
+        self.body += self._writes(written, nodes[len(returned) :], steps)
+        results = self._results(returned, fix_strides)
         if (whole := self._one_piece(steps, inputs, results)) is not None:
             self.body = [f"return {self._run(whole, 'inputs')}"]
         else:
@@ -94,13 +104,40 @@ class Program:
     def _sizes(self, sizes: Sequence[int | torch.SymInt]) -> str:
         return f"({''.join(f'{self._size(size)}, ' for size in sizes)})"
 
+    def _outputs(self, island: Island) -> list[fx.Node]:
+        """What the piece returns: it has stored the others in its inputs."""
+        stored = {output for output, _ in self.pieces[id(island)].updates}
+        return [node for position, node in enumerate(island.outputs) if position not in stored]
+
+    def _writes(
+        self, written: Sequence[fx.Node], values: Sequence[fx.Node], steps: Sequence[Step]
+    ) -> list[str]:
+        """Copies into inputs that no piece writes."""
+        made = [node for step in steps if isinstance(step, Island) for node in self._outputs(step)]
+        stored = {
+            node for step in steps if isinstance(step, Island) for node in step.outputs if node not in made
+        }
+        pairs = [
+            (source, value) for source, value in zip(written, values, strict=True) if value not in stored
+        ]
+        clone, copy = self._constant(torch.clone), self._constant(write)
+        # What may be a view of an input is read before any is written.
+        kept = [
+            f"w{k} = {clone}({self._value(value)})" for k, (_, value) in enumerate(pairs) if value not in made
+        ]
+        copies = [
+            f"{copy}({self._name(source)}, {self._value(value) if value in made else f'w{k}'})"
+            for k, (source, value) in enumerate(pairs)
+        ]
+        return kept + copies
+
     def _piece(self, island: Island) -> str:
-        results = "".join(f"{self._name(node)}, " for node in island.outputs)
+        results = "".join(f"{self._name(node)}, " for node in self._outputs(island))
         given = ", ".join(self._given(island))
         return f"{results and f'{results}= '}{self._run(island, f'[{given}]')}"
 
     def _run(self, island: Island, inputs: str) -> str:
-        shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in island.outputs)
+        shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in self._outputs(island))
         return f"{self._constant(self.pieces[id(island)])}.run({inputs}, ({shapes}))"
 
     def _given(self, island: Island) -> list[str]:
@@ -117,7 +154,7 @@ class Program:
         """The piece to which all inputs go in order and whose results are the function's."""
         if len(steps) != 1 or not isinstance(steps[0], Island) or self._given(steps[0]) != inputs:
             return None
-        return steps[0] if [self._name(node) for node in steps[0].outputs] == results else None
+        return steps[0] if [self._name(node) for node in self._outputs(steps[0])] == results else None
 
     def _eager(self, node: fx.Node) -> str:
         given = [self._value(argument) for argument in node.args]
@@ -180,9 +217,9 @@ def function_of(source: str, constants: dict[str, Any]) -> Function:
     return function
 
 
-def _last_uses(graph: fx.Graph, steps: Sequence[Step]) -> list[list[fx.Node]]:
+def _last_uses(graph: fx.Graph, steps: Sequence[Step], written: Sequence[fx.Node]) -> list[list[fx.Node]]:
     """For each step, the values that nothing needs after it."""
-    kept = set(graph.output_node().all_input_nodes)
+    kept = {*graph.output_node().all_input_nodes, *written}
     freed: list[list[fx.Node]] = []
     for step in reversed(steps):
         sources = step.inputs if isinstance(step, Island) else step.all_input_nodes
