@@ -66,11 +66,13 @@ Tune tune_of(const std::string& name) {
 Executable compile_in(const std::string& precision, const Graph& graph, const CompileOptions& options,
                       Target& target) {
   std::vector<std::string> disabled = options.disable;
-  if (!multiplies(target.info(), DType::U8)) disabled.emplace_back("byte_products");
+  const bool bytes = multiplies(target.info(), DType::U8), words = multiplies(target.info(), DType::I16);
+  if (!bytes && !words) disabled.emplace_back("byte_products");
   PassOptions passes{.disabled = disabled,
                      .quantise = precision == "int8",
                      .bf16 = precision == "bf16",
                      .stored = storage_of(options.storage),
+                     .bytes_in_words = !bytes,
                      .weight_bits = weight_bits(precision)};
   using Updates = std::vector<std::pair<int, int>>;
   const auto lowered = [&](const Graph& ready, kernels::Precision operands, Tune tune,

@@ -34,6 +34,7 @@ constexpr std::int64_t kAliasingStride = 1024, kWayBytes = 4 << 10;
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
+constexpr double kOfWords = 2.0 / 3;     // the same of int16, whose pairs are added apart
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line, or for one of the left operand's too.
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
@@ -70,8 +71,8 @@ class GemmLowering {
   // What it runs in, where that is less than fp32.
   std::string note(Precision asked) const {
     if (narrow_) return " with weights in " + std::string(name(stored_));
-    return tile_.right == tile_.operands ? precision_note(asked, tile_.operands)
-                                         : " in " + std::string(name(tile_.operands));
+    const bool narrow = tile_.operands == DType::I16 || tile_.right != tile_.operands;
+    return narrow ? " in " + std::string(name(tile_.operands)) : precision_note(asked, tile_.operands);
   }
 
   // Windows are for what is no plain matrix.
@@ -103,7 +104,7 @@ class GemmLowering {
       moves = (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * one.nr);
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
-    const double each = matrix_unit() ? kMatrixUnit : bytes;
+    const double each = matrix_unit() ? kMatrixUnit : tile_.operands == DType::I16 ? kOfWords : bytes;
     return static_cast<double>(size(batch_)) *
            cost_of(multiplies * each + moves, columns * depth * bytes, target_);
   }
@@ -750,10 +751,13 @@ std::optional<GemmLowering> take(const Group& group, const LoweringContext& cont
   const Node& n = *group.anchor;
   const DType type = operand_type(n, context), wide = compute_type(n.outputs[0].dtype);
   const bool bytes = type != wide && wide == DType::I32;
-  const std::pair<DType, DType> pairs[] = {{type, bytes ? n.in(1).dtype() : type}, {wide, wide}};
+  const bool fit_words = bytes && bits(type) <= 8 && bits(n.in(1).dtype()) <= 8;
+  const DType words = fit_words ? DType::I16 : type;
+  const std::pair<DType, DType> pairs[] = {
+      {type, bytes ? n.in(1).dtype() : type}, {words, words}, {wide, wide}};
   for (const auto& [left, right] : pairs)
     for (const TileShape& tile : context.target.tiles)
-      if (tile.operands == left && tile.right == right) {
+      if (tile.operands == left && tile.right == right && tile.accumulator == wide) {
         GemmLowering lowering(group, tile, context, windows);
         return lowering.reads_windows() == windows ? std::optional(std::move(lowering)) : std::nullopt;
       }

@@ -120,12 +120,40 @@ bool write_border(GraphBuilder& g, const Node& n, Value& x, std::optional<double
   return true;
 }
 
-std::vector<Value> byte_product(Graph& graph, const Node& n) {
+// Whether fp32 is faster than int16, which is worth about half as many multiplies: where operands are found in each run, and
+// so would be packed in each, and where Winograd's algorithm needs a quarter of the products (kernels/winograd.cc).
+bool better_in_floats(const Node& n, Value right) {
+  constexpr std::int64_t kPixels = 100, kChannels = 32;  // fewer share a filter's transform, or a pixel's
+  if (n.outputs[0].dtype != DType::F32) return false;
+  if (!is_weight(right)) return true;
+  if (!is_op(n, "conv") || n.in(0).rank() != 4 || n.attr<std::int64_t>("feature_groups") != 1 ||
+      n.attr<std::int64_t>("batch_groups") != 1)
+    return false;
+  for (const char* attr : {"strides", "input_dilation", "kernel_dilation"})
+    for (const std::int64_t x : ints(n, attr))
+      if (x != 1) return false;
+  const std::string &kernel = n.attr<std::string>("kernel_layout"),
+                    &out = n.attr<std::string>("output_layout");
+  std::int64_t pixels = 1;
+  for (const char axis : {'0', '1'}) {
+    const Dim made = n.outputs[0].shape[out.find(axis)];
+    if (!(right.dim(static_cast<int>(kernel.find(axis))) == Dim(3)) || !made.is_static()) return false;
+    pixels *= made.value();
+  }
+  const auto many = [&](char axis) {
+    const Dim d = right.dim(static_cast<int>(kernel.find(axis)));
+    return d.is_static() && d.value() >= kChannels;
+  };
+  return pixels >= kPixels && many('I') && many('O');
+}
+
+std::vector<Value> byte_product(Graph& graph, const Node& n, bool in_words) {
   const DType type = n.outputs[0].dtype;
   if ((type != DType::F32 && type != DType::I32) || n.in(0).dtype() != type || !is_contraction(n)) return {};
   const auto a = bytes_of(graph, n.in(0)), b = bytes_of(graph, n.in(1));
   if (!a || !b || !is_one_number(a->zero) || !is_one_number(a->scale)) return {};
   if (type == DType::F32 && (!a->scale || !b->scale)) return {};
+  if (in_words && better_in_floats(n, b->x)) return {};
   const bool is_signed = b->x.dtype() == DType::I8;
   // Where w's zero point is not the middle of its type, u's sums count too.
   const bool centred = uniform(b->zero) == (is_signed ? 0 : kHalfOfByte);
@@ -258,7 +286,9 @@ std::vector<Value> quantised_operands(Graph& g) {
 }
 
 Graph byte_products(const Graph& g, const PassOptions& options) {
-  std::vector<Rule> rules = {{"byte_products", {"matmul", "conv"}, byte_product}};
+  std::vector<Rule> rules = {{"byte_products", {"matmul", "conv"}, [&](Graph& out, const Node& n) {
+                                return byte_product(out, n, options.bytes_in_words);
+                              }}};
   if (options.quantise && !options.ranges.empty()) return rewrite(calibrated(g, options.ranges), rules);
   if (options.quantise) rules.push_back({"quantise", {"matmul", "conv"}, quantised_product});
   return rewrite(g, rules);

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "ops/graph_builder.h"
+#include "passes/pipeline.h"
 #include "support/amx_emulator.h"
 #include "targets/cpu/cpu_target.h"
 #include "targets/cpu/isa.h"
@@ -46,10 +47,11 @@ class Bytes : public ::testing::TestWithParam<testing::NamedTarget> {
   void expect_right(const Graph& g, const NamedTensors& inputs, double tolerance = 0) const {
     const auto target = GetParam().make();
     const Executable e = testing::compile_for(g, *target);
-    const bool unit = std::any_of(target->info().tiles.begin(), target->info().tiles.end(),
-                                  [](const TileShape& t) { return t.operands == DType::U8; });
-    if (unit) {
-      EXPECT_NE(e.explain().find(" in uint8"), std::string::npos) << e.explain();
+    for (const DType unit : {DType::U8, DType::I16}) {
+      const auto& tiles = target->info().tiles;
+      if (std::none_of(tiles.begin(), tiles.end(), [unit](const TileShape& t) { return t.operands == unit; }))
+        continue;
+      EXPECT_NE(e.explain().find(" in " + std::string(name(unit))), std::string::npos) << e.explain();
     }
     testing::expect_like_reference(e, g, inputs, tolerance);
   }
@@ -83,6 +85,22 @@ TEST_P(Bytes, MatmulOfIntegers) {
           if (zero == Zero::Given) inputs["p"] = filled(of_x, 119);
           expect_right(g, inputs);
         }
+}
+
+// Neighbours add up to more than 16 bits hold.
+TEST_P(Bytes, SumsOfTheLargestProductsAreExact) {
+  constexpr std::int64_t kRows = 13, kColumns = 40;
+  for (const std::int64_t depth : {1, 6, 1027}) {
+    Tensor left(DType::U8, {kRows, depth}), right(DType::I8, {depth, kColumns});
+    for (std::int64_t i = 0; i < left.numel(); ++i) left.as<std::uint8_t>()[i] = i / depth == 5 ? i % 2 : 255;
+    for (std::int64_t i = 0; i < right.numel(); ++i)
+      right.as<std::int8_t>()[i] = static_cast<std::int8_t>(i % kColumns % 3 == 0 ? 127 : -128);
+    Graph g;
+    GraphBuilder b(g);
+    const Value x = g.placeholder("x", DType::U8, {kRows, depth}), w = g.constant(right, "w");
+    g.output("y", b.matmul(b.cast(x, DType::I32), b.cast(w, DType::I32)));
+    expect_right(g, {{"x", left}});
+  }
 }
 
 TEST_P(Bytes, DequantisedLinearLayer) {
@@ -162,6 +180,32 @@ TEST_P(Bytes, LayersOfFloatsAreQuantised) {
     for (std::int64_t i = 0; i < want.numel(); ++i) error += std::abs(got.at(i) - want.at(i));
     EXPECT_GT(error, 1e-3);  // it was rounded
   }
+}
+
+// As int16 bytes are worth less than the products that Winograd's algorithm saves.
+TEST(BytesInWords, FloatsKeepWhatWinogradSaves) {
+  for (const std::int64_t taps : {1, 3})
+    for (const std::int64_t stride : {1, 2})
+      for (const std::int64_t size : {8, 16}) {
+        SCOPED_TRACE(::testing::Message() << taps << " taps, stride " << stride << ", size " << size);
+        Graph g;
+        const std::vector<std::int64_t> pad(2, taps / 2);
+        const auto floats = [&](Value v) {
+          return g.op("dequantize", {v, g.constant(random_tensor({1}, 1), "s")});
+        };
+        const Value x = g.placeholder("x", DType::U8, {1, 32, size * stride, size * stride});
+        const Value w = g.constant(random_bytes(DType::I8, {32, 32, taps, taps}, 2), "w");
+        g.output("y", g.op("conv", {floats(x), floats(w)},
+                           {{"strides", std::vector<std::int64_t>{stride, stride}},
+                            {"pad_low", pad},
+                            {"pad_high", pad}}));
+        const Graph made = run_pipeline(g, {.bytes_in_words = true});
+        const bool saves = taps == 3 && stride == 1 && size == 16;
+        for (const auto& n : made.nodes())
+          if (n->op && n->op->name == "conv") {
+            EXPECT_EQ(n->outputs[0].dtype, saves ? DType::F32 : DType::I32);
+          }
+      }
 }
 
 INSTANTIATE_TEST_SUITE_P(, Bytes, ::testing::ValuesIn(targets()), testing::target_name);

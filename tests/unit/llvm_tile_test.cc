@@ -117,11 +117,17 @@ TEST_P(LlvmTile, PairsAndQuadsOfNeighboursMultiply) {
         gemm_program(s, 4, 2 * lanes, DType::BF16, DType::F32, 2, testing::Interleaved{DType::BF16, 2});
     const loops::Program quads =
         gemm_program(s, 4, 2 * lanes, DType::U8, DType::I32, 4, testing::Interleaved{DType::I8, 4});
+    const loops::Program words =
+        gemm_program(s, 4, 2 * lanes, DType::I16, DType::I32, 2, testing::Interleaved{DType::I16, 2});
     expect_gemm_of_groups<Bf16, Bf16, float>(*target_, s, 4, 2 * lanes, pairs, 2);
+    expect_gemm_of_groups<std::int16_t, std::int16_t, std::int32_t>(*target_, s, 4, 2 * lanes, words, 2);
     expect_gemm_of_groups<std::uint8_t, std::int8_t, std::int32_t>(*target_, s, 4, 2 * lanes, quads, 4);
     if (s.m % 4 != 0 || s.n % (2 * lanes) != 0) continue;
     EXPECT_EQ(codegen::compile_assembly(pairs, machine).find("dpbf16ps") != std::string::npos,
               machine.dot_bf16);
+    if (machine.dot_int16) {
+      EXPECT_NE(codegen::compile_assembly(words, machine).find("pmaddwd"), std::string::npos);
+    }
     EXPECT_EQ(codegen::compile_assembly(quads, machine).find("dpbusd") != std::string::npos,
               machine.dot_int8);
   }

@@ -128,6 +128,10 @@ CpuIsa cpu_isa(std::string_view name) {
   if (row->has("avx512vnni") || row->has("avxvnni"))
     for (const auto& [m, n] : row->tiles)
       isa.info.tiles.push_back({DType::U8, DType::I32, m, n, 4, true, loops::Space::Global, 4, DType::I8});
+  isa.machine.dot_int16 = row->arch == "x86_64" && row->vector_bits == 256 && !row->has("avxvnni");
+  if (isa.machine.dot_int16)
+    for (const auto& [m, n] : row->tiles)
+      isa.info.tiles.push_back({DType::I16, DType::I32, m, n, 2, true, loops::Space::Global, 2});
   if (row->has("amx-bf16"))
     isa.info.tiles.push_back({DType::BF16, DType::F32, 32, 32, 32, true, loops::Space::Global, 2});
   if (row->has("avx512bf16"))

@@ -1,5 +1,5 @@
 // Register tiles multiplied by units that take neighbours together: a lane of 32 bits gets the sum of two products of
-// bf16, or of four of bytes. The right operand lies interleaved as the unit wants it (TileLoad's group) and is loaded
+// bf16 or int16, or of four of bytes. The right operand lies interleaved as the unit wants it (TileLoad's group) and is loaded
 // as it lies; the left one's neighbours are broadcast as one number of 32 bits.
 #include <llvm/IR/Intrinsics.h>
 #include <llvm/IR/IntrinsicsX86.h>
@@ -19,6 +19,7 @@ bool reads_whole_tile(const TileState& t) {
 
 llvm::Intrinsic::ID dot_unit(DType operands, int lanes) {
   const bool whole = lanes == 16;
+  if (operands == DType::I16) return llvm::Intrinsic::x86_avx2_pmadd_wd;
   if (operands == DType::BF16)
     return whole ? llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512
                  : llvm::Intrinsic::x86_avx512bf16_dpbf16ps_256;
@@ -29,7 +30,10 @@ llvm::Intrinsic::ID dot_unit(DType operands, int lanes) {
 
 bool Emitter::feeds_dot(const TileState& t) const {
   const DType type = t.node->dtype;
-  if (!(type == DType::BF16 ? machine_.dot_bf16 : type == DType::I8 && machine_.dot_int8)) return false;
+  const bool multiplies = (type == DType::BF16 && machine_.dot_bf16) ||
+                          (type == DType::I16 && machine_.dot_int16) ||
+                          (type == DType::I8 && machine_.dot_int8);
+  if (!multiplies) return false;
   const std::int64_t group = kLaneBits / bits(type);
   return t.width == machine_.lanes && reads_whole_tile(t) && t.pending->group == group &&
          t.node->rows % group == 0 && is_constant(t.pending->col_stride, group);
@@ -39,16 +43,17 @@ bool Emitter::emit_dot(TileState& c, const TileState& a, const TileState& b) {
   if (!feeds_dot(b) || !reads_whole_tile(a) || a.pending->group != 1 ||
       !is_constant(a.pending->col_stride, 1))
     return false;
-  const bool floats = b.node->dtype == DType::BF16;
-  if (a.node->dtype != (floats ? DType::BF16 : DType::U8)) return false;
+  const bool floats = b.node->dtype == DType::BF16,
+             adds = b.node->dtype != DType::I16;  // the unit itself, to what was there
+  if (a.node->dtype != (b.node->dtype == DType::I8 ? DType::U8 : b.node->dtype)) return false;
   if (c.node->dtype != (floats ? DType::F32 : DType::I32) || c.width != b.width) return false;
   const std::int64_t group = b.pending->group;
   const auto lanes = static_cast<unsigned>(c.width);
   const auto align = llvm::Align(static_cast<std::uint64_t>(bits(b.node->dtype) / 8));
   llvm::Function* unit =
       llvm::Intrinsic::getOrInsertDeclaration(&module_, dot_unit(b.node->dtype, machine_.lanes));
-  llvm::Type *left_type = unit->getFunctionType()->getParamType(1),
-             *right_type = unit->getFunctionType()->getParamType(2);
+  llvm::Type *left_type = unit->getFunctionType()->getParamType(adds ? 1 : 0),
+             *right_type = unit->getFunctionType()->getParamType(adds ? 2 : 1);
   for (std::int64_t k = 0; k < a.node->cols; k += group) {
     std::vector<llvm::Value*> right;
     for (std::int64_t j = 0; j < b.per_row(); ++j) {
@@ -63,7 +68,10 @@ bool Emitter::emit_dot(TileState& c, const TileState& a, const TileState& b) {
       for (std::int64_t j = 0; j < c.per_row(); ++j) {
         llvm::AllocaInst* slot = c.slots[c.slot(i, j)];
         llvm::Value* sum = b_.CreateLoad(slot->getAllocatedType(), slot);
-        b_.CreateStore(b_.CreateCall(unit, {sum, left, right[static_cast<std::size_t>(j)]}), slot);
+        llvm::Value* by = right[static_cast<std::size_t>(j)];
+        sum = adds ? static_cast<llvm::Value*>(b_.CreateCall(unit, {sum, left, by}))
+                   : b_.CreateAdd(sum, b_.CreateCall(unit, {left, by}));
+        b_.CreateStore(sum, slot);
       }
     }
   }

@@ -14,8 +14,8 @@ struct Machine {
   // The narrowest element that has masked loads and stores. Loops over narrower ones end in a scalar loop
   // instead of a masked step.
   int masked_bits = 64 + 1;
-  // Multiplies of neighbours, pairs of bf16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
-  bool dot_bf16 = false, dot_int8 = false;
+  // Multiplies of neighbours, pairs of bf16 or int16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
+  bool dot_bf16 = false, dot_int8 = false, dot_int16 = false;
   bool nan_minmax = false;  // minimum and maximum that give NaN for NaN are one instruction each
   bool has_ldexp = false;   // loops::Op::Ldexp is one instruction (x86's vscalefps)
   bool amx = false;         // matrix registers of x86
