@@ -666,7 +666,7 @@ class GemmLowering {
       const bool in_lines = source && (source->is_turned() || source->by_column.int_value() == 1);
       if (!in_lines || rows_first || b_.tiles_per_block.int_value() == 1) source.reset();
     }
-    const Expr own_row = rows_first ? var(panel.var) * chunk_.value() : Expr(0);
+    const Expr own_row = packs && rows_first ? var(panel.var) * chunk_.value() : Expr(0);
     const auto packed_part = [&](const Span& span) {
       const PanelPart part{var(batch.var), var(panel_index), span.first, span.count};
       return block({panel_let, if_there_is_one(packed_panel(a, c_, b_.nr, part, own, own_row, target_))});
