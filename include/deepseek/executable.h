@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -78,6 +79,14 @@ struct StepTrace {
 };
 using TraceFn = void (*)(void* user, const StepTrace& step);
 
+// Memory that changes hands while a run goes on, so that less of it is in use at once. Called on the thread that runs.
+struct Handover {
+  // Points the tensor at memory for that output, which no step has written yet; its dims are checked.
+  std::function<void(int output, Tensor& to)> take;
+  // No step reads that input from here on. Never called for a parameter, nor for an input that no step reads.
+  std::function<void(int input)> release;
+};
+
 class Context {
  public:
   struct State;  // src/runtime/context.h
@@ -98,6 +107,9 @@ class Context {
   // not overlap inputs). When all are defined and these dims ran before, nothing is allocated, unless the end of another
   // context has freed the memory that contexts lend each other.
   void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+  // The same, but each output's memory is asked for when the first step writes it, whatever is in `outputs`, and each
+  // input is released when the last step has read it. An input released may be freed, or come back as an output's memory.
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const Handover& handover);
 
   void set_trace(TraceFn trace, void* user);
   // Memory for intermediate values at the dims of the last run.

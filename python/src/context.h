@@ -1,4 +1,5 @@
-// A Context that several Python threads may call: they take turns.
+// A Context that several Python threads may call: they take turns. No call may hold Python's lock, which a run asks for
+// when memory changes hands.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,10 @@ class PyContext {
   void run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
     const std::lock_guard lock(mutex_);
     context_.run(inputs, outputs);
+  }
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const Handover& handover) {
+    const std::lock_guard lock(mutex_);
+    context_.run(inputs, outputs, handover);
   }
   bool is_set(std::size_t input) const { return set_[input]; }
   std::size_t arena_bytes() {

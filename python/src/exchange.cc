@@ -83,6 +83,10 @@ nb::object call(const nb::object& function, const nb::tuple& arguments) {
   return nb::steal(made);
 }
 
+// Bytes of a tensor that is made when it is first written, or let go when it has been read; smaller ones are not worth
+// asking for Python's lock.
+constexpr std::size_t kChangesHands = std::size_t{256} << 10;
+
 // Bytes: as many the C library takes from the system each time, in pages that are touched first by us; the heap's stay.
 constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
 
@@ -125,16 +129,32 @@ class TensorContext : public PyContext {
     }
     const std::shared_ptr<const Layouts> layouts = layouts_of(shapes);
     nb::list made = nb::steal<nb::list>(PyList_New(static_cast<Py_ssize_t>(shapes.size())));
-    for (std::size_t k = 0; k < outputs_.size(); ++k) {
-      nb::object tensor = call(empty_, (*layouts)[k]);
+    const auto make = [&](std::size_t k) {
+      nb::object tensor = call(empty_, (*layouts)[k].arguments);
       Tensor& to = views.outputs[k];
       point(to, outputs_[k], view(tensor));
       if (to.bytes() >= kNeverFromHeap) ask_for_huge_pages(to.data(), to.bytes());
       PyList_SET_ITEM(made.ptr(), static_cast<Py_ssize_t>(k), tensor.release().ptr());
-    }
+    };
+    for (std::size_t k = 0; k < outputs_.size(); ++k)
+      if (!(*layouts)[k].is_late) make(k);
+    const Handover handover{.take =
+                                [&](int output, Tensor& /*to*/) {
+                                  const auto k = static_cast<std::size_t>(output);
+                                  if (!(*layouts)[k].is_late) return;
+                                  const nb::gil_scoped_acquire locked;
+                                  make(k);
+                                },
+                            .release =
+                                [&](int input) {
+                                  if (views.inputs[static_cast<std::size_t>(input)].bytes() < kChangesHands)
+                                    return;
+                                  const nb::gil_scoped_acquire locked;
+                                  inputs[static_cast<std::size_t>(input)] = nb::none();
+                                }};
     {
       const nb::gil_scoped_release unlocked;
-      run(views.inputs, views.outputs);
+      run(views.inputs, views.outputs, handover);
       // By now the graphs that this was compiled from, or the file that it was read from, have been freed.
       if (!has_run_.exchange(true)) give_back_memory();
     }
@@ -155,7 +175,11 @@ class TensorContext : public PyContext {
     std::uint64_t version = ~std::uint64_t{0};
     nb::object memory;  // an alias of it: while it lives, no other memory has that address
   };
-  using Layouts = std::vector<nb::tuple>;  // what `empty` is called with
+  struct Layout {
+    nb::tuple arguments;   // what `empty` is called with
+    bool is_late = false;  // made when it is first written
+  };
+  using Layouts = std::vector<Layout>;
   // Of the tensors of one run; those of parameters stay undefined. Kept for the next run: memory that comes and goes
   // in pieces of over a kilobyte makes malloc merge all small ones that PyTorch has freed.
   struct Views {
@@ -240,7 +264,8 @@ class TensorContext : public PyContext {
       std::int64_t stride = 1;
       for (std::size_t i = dims.size(); i-- > 0; stride *= std::max<std::int64_t>(1, dims[i]))
         PyTuple_SET_ITEM(strides.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(stride));
-      made->push_back(nb::make_tuple(shapes[k], strides, dtypes_[k]));
+      const auto size = static_cast<std::size_t>(bytes(outputs_[k], numel(dims)));
+      made->push_back({nb::make_tuple(shapes[k], strides, dtypes_[k]), size >= kChangesHands});
     }
     shapes_ = shapes;
     layouts_ = made;
@@ -282,11 +307,12 @@ void bind_exchange(nb::module_& m) {
            "`empty(shape, strides, dtype)` makes a tensor; "
            "`dense(tensor)` "
            "gives one whose memory is its elements in row-major order.")
-      .def(
-          "run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
-          nb::sig("def run_tensors(self, inputs: list[object], shapes: tuple[tuple[int, ...], ...]) "
-                  "-> list[object]"),
-          "One tensor per input, in a list of the caller's alone, which is emptied; gives one of each shape.")
+      .def("run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
+           nb::sig("def run_tensors(self, inputs: list[object], shapes: tuple[tuple[int, ...], ...]) "
+                   "-> list[object]"),
+           "One tensor per input, in a list of the caller's alone, which is emptied, of large ones as soon "
+           "as they have "
+           "been read; gives one of each shape.")
       .def_static("refresh", &TensorContext::refresh,
                   "Derived data of every parameter of every context is made anew by its next run.");
 }

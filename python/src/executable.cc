@@ -150,7 +150,7 @@ void bind_executable(nb::module_& m) {
       .def(
           "__init__", [](PyContext* self, const Executable& e) { new (self) PyContext(e); },
           nb::arg("executable"))
-      .def_prop_ro("arena_bytes", &PyContext::arena_bytes,
+      .def_prop_ro("arena_bytes", &PyContext::arena_bytes, nb::call_guard<nb::gil_scoped_release>(),
                    "Memory for intermediate values at the sizes of the last run.")
       .def(
           "set_parameter",

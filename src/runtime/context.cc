@@ -221,7 +221,15 @@ Tensor Context::State::view(ValueId v) const {
   return Tensor::wrap(data.values[static_cast<std::size_t>(v)].type.dtype, dims(v), address(v), nullptr);
 }
 
+void Context::State::take_output(int output) {
+  Tensor& to = outputs[static_cast<std::size_t>(output)];
+  handover->take(output, to);
+  const Port& port = data.outputs[static_cast<std::size_t>(output)];
+  check_memory(port, eval(port.type.shape, env()), to);
+}
+
 void Context::State::take_outputs(const Binding& b) {
+  if (handover) return;  // the steps that write them do
   for (const auto& [k, wanted] : b.outputs) {
     Tensor& out = outputs[static_cast<std::size_t>(k)];
     const Port& port = data.outputs[static_cast<std::size_t>(k)];
@@ -278,14 +286,19 @@ void Context::State::run_segment(int index) {
   for (int i = segment.begin; i < segment.end; ++i) {
     const Step& step = data.steps[static_cast<std::size_t>(i)];
     const StepInfo& info = step.info;
+    const StepPorts& ports = data.ports[static_cast<std::size_t>(i)];
     BoundStep& bound = b.steps[static_cast<std::size_t>(i - segment.begin)];
     const bool timed = trace || recorder;
     const std::int64_t begin = timed ? now_ns() : 0;
+    if (handover)
+      for (const int k : ports.first_of_outputs) take_output(k);
     try {
       run_step(i, bound);
     } catch (const Error& e) {
       throw e.with_context(info.op, info.source);
     }
+    if (handover)
+      for (const int k : ports.last_of_inputs) handover->release(k);
     if (!timed) continue;
     const std::int64_t end = now_ns();
     if (trace)
@@ -299,6 +312,7 @@ void Context::State::give_held(std::span<Tensor> results) {
     const ValueInfo& info = data.values[static_cast<std::size_t>(data.output_values[k])];
     if (info.place != Place::Held) continue;
     const Tensor& made = held[static_cast<std::size_t>(info.index)];
+    if (handover) handover->take(static_cast<int>(k), results[k]);
     if (!results[k].defined()) {
       results[k] = made;
       continue;
@@ -308,7 +322,8 @@ void Context::State::give_held(std::span<Tensor> results) {
   }
 }
 
-void Context::State::run(std::span<const Tensor> given, std::span<Tensor> results) {
+void Context::State::run(std::span<const Tensor> given, std::span<Tensor> results,
+                         const Handover* hand_over) {
   if (results.size() != data.outputs.size())
     throw Error(Code::InvalidArgument, "run", "", std::to_string(data.outputs.size()) + " outputs",
                 std::to_string(results.size()));
@@ -317,6 +332,7 @@ void Context::State::run(std::span<const Tensor> given, std::span<Tensor> result
   ++runs;
   take_inputs(given);
   outputs = results;
+  handover = hand_over;
   prepare(given);
   for (int s = 0; s < static_cast<int>(data.segments.size()); ++s) run_segment(s);
   give_held(results);
@@ -339,6 +355,10 @@ void Context::set_parameter(int input, Tensor value, std::uint64_t version) {
 }
 
 void Context::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) { state_->run(inputs, outputs); }
+
+void Context::run(std::span<const Tensor> inputs, std::span<Tensor> outputs, const Handover& handover) {
+  state_->run(inputs, outputs, &handover);
+}
 
 void Context::set_trace(TraceFn trace, void* user) {
   state_->trace = trace;

@@ -55,10 +55,11 @@ struct Context::State {
   WorkingMemory* working = nullptr;
   std::vector<const Tensor*> inputs;
   std::span<Tensor> outputs;
+  const Handover* handover = nullptr;
   std::vector<std::int64_t> key;                              // all dims of inputs, then what steps defined
   std::vector<std::pair<std::string, std::int64_t>> defined;  // by the steps of this segment
 
-  void run(std::span<const Tensor> given, std::span<Tensor> results);
+  void run(std::span<const Tensor> given, std::span<Tensor> results, const Handover* hand_over = nullptr);
   void run_segment(int segment);
   void give_held(std::span<Tensor> results);
   void take_inputs(std::span<const Tensor> given);
@@ -67,6 +68,7 @@ struct Context::State {
   DimEnv env_for(int segment) const;
   void fill_addresses(Binding& b, int segment);
   void take_outputs(const Binding& b);
+  void take_output(int output);
   void run_step(int index, BoundStep& bound);
   void copy(const CopyStep& step);
 

@@ -28,6 +28,11 @@ struct TempLife {
   int first = 0, last = 0;        // steps
 };
 
+// Memory of the caller's that a step is the first or the last to name.
+struct StepPorts {
+  std::vector<int> first_of_outputs, last_of_inputs;
+};
+
 // What derives from parameters, for one state of them. Immutable.
 struct Prepared {
   std::vector<std::pair<const void*, std::uint64_t>> key;  // address and version of each Parameter input
@@ -54,7 +59,8 @@ struct ExecutableData {
   std::map<int, std::vector<BindRule>> step_rules;       // of steps with Held outputs
   std::map<int, std::vector<std::string>> step_symbols;  // that a step defines
   std::vector<Segment> segments;
-  std::vector<TempLife> temps;  // by value id; meaningful for Temps
+  std::vector<TempLife> temps;   // by value id; meaningful for Temps
+  std::vector<StepPorts> ports;  // by step
 
   // Shared by the contexts.
   struct Shared {

@@ -55,6 +55,24 @@ void define_symbols(ExecutableData& data, int index, Known& known) {
   if (symbols.empty()) data.step_symbols.erase(index);
 }
 
+std::vector<StepPorts> ports_of_steps(const ExecutableData& data) {
+  std::vector<StepPorts> ports(data.steps.size());
+  std::vector<int> first(data.outputs.size(), -1), last(data.inputs.size(), -1);
+  for (int i = 0; i < static_cast<int>(data.steps.size()); ++i)
+    for (const ValueId v : values_of(data.steps[static_cast<std::size_t>(i)])) {
+      const ValueInfo& info = data.values[static_cast<std::size_t>(root(data.values, v))];
+      const auto index = static_cast<std::size_t>(info.index);
+      if (info.place == Place::Input && data.inputs[index].role != Role::Parameter) last[index] = i;
+      if (info.place == Place::Output && first[index] < 0) first[index] = i;
+    }
+  for (std::size_t k = 0; k < first.size(); ++k)
+    if (first[k] >= 0)
+      ports[static_cast<std::size_t>(first[k])].first_of_outputs.push_back(static_cast<int>(k));
+  for (std::size_t k = 0; k < last.size(); ++k)
+    if (last[k] >= 0) ports[static_cast<std::size_t>(last[k])].last_of_inputs.push_back(static_cast<int>(k));
+  return ports;
+}
+
 }  // namespace
 
 ValueId root(const std::vector<ValueInfo>& values, ValueId v) {
@@ -145,6 +163,7 @@ void link(ExecutableData& data) {
     for (const Dim& d : p.type.shape) require_known(d, known, {"", "input " + p.name, "", 0, 0});
   for (const Port& p : data.outputs)
     for (const Dim& d : p.type.shape) require_known(d, known, {"", "output " + p.name, "", 0, 0});
+  data.ports = ports_of_steps(data);
 }
 
 }  // namespace deepseek

@@ -93,6 +93,58 @@ TEST(Executable, WritesIntoMemoryOfTheCaller) {
   EXPECT_THROW(c.run({&x, 1}, {&wrong, 1}), Error);
 }
 
+// Inputs go when they have been read, outputs come when they are written, here into the memory of what went.
+TEST(Executable, MemoryChangesHandsDuringARun) {
+  ExecutableBuilder b;
+  const ValueId x = b.input("x", kVector), y = b.input("y", kVector), unread = b.input("unread", kVector);
+  const ValueId first = b.temp(kVector), inner = b.temp(kVector), second = b.temp(kVector);
+  const auto add = [&](float amount, ValueId from, ValueId to) {
+    b.kernel(Phase::Run, info("add"), {unary([amount](float v) { return v + amount; }), {N}, {from, to}, {}});
+  };
+  add(1, b.alias(x, kVector), first);
+  add(2, y, inner);
+  add(3, inner, second);
+  b.output("first", first);
+  b.output("second", second);
+  b.output("given", y);  // a copy, after which nothing reads y
+  (void)unread;
+  const Executable e = b.finish();
+  Context c(e);
+  for (const Dim64 n : {5, 1000, 0}) {
+    const auto size = static_cast<std::size_t>(n);
+    std::vector<float> memory_of_x(size + 1, 10), memory_of_y(size + 1, 20), more(size + 1), last(size + 1);
+    const auto at = [n](std::vector<float>& memory) {
+      return Tensor::wrap(DType::F32, {n}, memory.data(), nullptr);
+    };
+    std::vector<std::string> events;
+    const Handover handover{.take =
+                                [&](int k, Tensor& to) {
+                                  events.push_back("take " + std::to_string(k));
+                                  to = at(k == 0 ? more : k == 1 ? memory_of_x : last);
+                                },
+                            .release = [&](int i) { events.push_back("release " + std::to_string(i)); }};
+    std::vector<Tensor> results(3);
+    const std::vector<Tensor> given = {at(memory_of_x), at(memory_of_y), at(memory_of_x)};
+    c.run(given, results, handover);
+    EXPECT_EQ(events, (std::vector<std::string>{"take 0", "release 0", "take 1", "take 2", "release 1"}));
+    EXPECT_EQ(list(results[0]), std::vector<float>(size, 11));
+    EXPECT_EQ(list(results[1]), std::vector<float>(size, 25));
+    EXPECT_EQ(list(results[2]), std::vector<float>(size, 20));
+  }
+}
+
+TEST(Executable, MemoryThatComesLateIsChecked) {
+  Context c(chain(1));
+  const Tensor x = vec({1, 2, 3});
+  std::vector<Tensor> results(1);
+  const Handover handover{.take = [](int /*k*/, Tensor& to) { to = vec({0, 0}); },
+                          .release = [](int /*i*/) {}};
+  EXPECT_THROW(c.run({&x, 1}, results, handover), Error);
+  results = std::vector<Tensor>(1);
+  c.run({&x, 1}, results);
+  EXPECT_EQ(results[0].numel(), 3);
+}
+
 TEST(Executable, OutputsThatNoStepWrites) {
   ExecutableBuilder b;
   const ValueId x = b.input("x", {DType::F32, {N, 2}});

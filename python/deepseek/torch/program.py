@@ -56,9 +56,11 @@ class Program:
         symbols = self._symbols(placeholders)
         freed = _last_uses(module.graph, steps, written)
         for step, dead in zip(steps, freed, strict=True):
-            self.body.append(self._piece(step) if isinstance(step, Island) else self._eager(step))
-            if dead and step is not steps[-1]:
-                self.body.append(" = ".join([*map(self._name, dead), "None"]))
+            dropped = [" = ".join([*map(self._name, dead), "None"])] if dead else []
+            if isinstance(step, Island):
+                self.body += self._piece(step, dropped)
+            else:
+                self.body += [self._eager(step), *(dropped if step is not steps[-1] else [])]
         nodes: Any = module.graph.output_node().args[0]
         returned = nodes[: len(nodes) - len(written)]
         self.body += self._writes(written, nodes[len(returned) :], steps)
@@ -131,10 +133,11 @@ class Program:
         ]
         return kept + copies
 
-    def _piece(self, island: Island) -> str:
+    def _piece(self, island: Island, dropped: list[str]) -> list[str]:
+        """The piece alone holds what dies in it."""
         results = "".join(f"{self._name(node)}, " for node in self._outputs(island))
         given = ", ".join(self._given(island))
-        return f"{results and f'{results}= '}{self._run(island, f'[{given}]')}"
+        return [f"given = [{given}]", *dropped, f"{results and f'{results}= '}{self._run(island, 'given')}"]
 
     def _run(self, island: Island, inputs: str) -> str:
         shapes = "".join(f"{self._sizes(node.meta['val'].shape)}, " for node in self._outputs(island))
