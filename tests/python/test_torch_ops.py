@@ -202,3 +202,14 @@ def test_batch_norm_by_given_statistics_leaves_them(dtype: torch.dtype) -> None:
     for got, want in zip(run(torch.compile(norm, backend="deepseek")), run(norm), strict=True):
         torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
     assert not bridge.explain().eager_ops
+
+
+def test_steps_over_nothing() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        return x[:, :, 2:2:3] + 1, x[:, 4::2] * 2, x[:, :, 1::3] + 1
+
+    x = torch.randn(3, 4, 5)
+    got = torch.compile(function, backend="deepseek")(x)
+    for y, want in zip(got, function(x), strict=True):
+        torch.testing.assert_close(y, want)
+    assert not bridge.explain().eager_ops

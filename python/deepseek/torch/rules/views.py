@@ -75,9 +75,8 @@ def slice_tensor(
         begin = size + begin
     if begin.is_Integer and size.is_Integer:
         begin = sympy.Integer(min(int(begin), int(size)))
-    return slice_axis(
-        b, x, along, dim(begin), dim(begin + (length - 1) * step + 1 if step != 1 else begin + length), step
-    )
+    span = length if step == 1 or length == 0 else (length - 1) * step + 1
+    return slice_axis(b, x, along, dim(begin), dim(begin + span), step)
 
 
 @rule(aten.select.int)
