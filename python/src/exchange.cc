@@ -90,6 +90,12 @@ constexpr std::size_t kChangesHands = std::size_t{256} << 10;
 // Bytes: as many the C library takes from the system each time, in pages that are touched first by us; the heap's stay.
 constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
 
+bool may_change_hands(const Port& port) {
+  const Type& type = port.type;
+  return !is_static(type.shape) ||
+         static_cast<std::size_t>(bytes(type.dtype, numel(type.shape).value())) >= kChangesHands;
+}
+
 class TensorContext : public PyContext {
  public:
   TensorContext(const Executable& e, const nb::object& exchange, const std::vector<int>& parameters,
@@ -105,6 +111,8 @@ class TensorContext : public PyContext {
     for (const Port& port : e.inputs())
       inputs_.push_back({.dtype = port.type.dtype, .wanted = dlpack_dtype(port.type.dtype)});
     for (const Port& port : e.outputs()) outputs_.push_back(port.type.dtype);
+    hands_over_ = std::ranges::any_of(e.inputs(), may_change_hands) ||
+                  std::ranges::any_of(e.outputs(), may_change_hands);
     for (const int i : parameters) inputs_.at(static_cast<std::size_t>(i)).is_parameter = true;
     for (const int i : unsettled) inputs_.at(static_cast<std::size_t>(i)).is_unsettled = true;
     for (const int i : written) inputs_.at(static_cast<std::size_t>(i)).is_written = true;
@@ -154,7 +162,10 @@ class TensorContext : public PyContext {
                                 }};
     {
       const nb::gil_scoped_release unlocked;
-      run(views.inputs, views.outputs, handover);
+      if (hands_over_)
+        run(views.inputs, views.outputs, handover);
+      else
+        run(views.inputs, views.outputs);
       // By now the graphs that this was compiled from, or the file that it was read from, have been freed.
       if (!has_run_.exchange(true)) give_back_memory();
     }
@@ -278,6 +289,7 @@ class TensorContext : public PyContext {
   nb::object empty_, dense_;
   std::vector<Input> inputs_;
   std::vector<DType> outputs_;
+  bool hands_over_;    // whether there may be tensors that do within a run
   nb::object shapes_;  // of the last run; the same object comes again where sizes are known
   std::shared_ptr<const Layouts> layouts_;
   std::vector<Views> idle_views_;
