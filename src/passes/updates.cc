@@ -228,8 +228,9 @@ bool store_one(const Update& update, std::span<const Group> groups, std::vector<
   std::vector<Call>& calls = lowered[*maker].calls;
   if (calls.size() != 1) return false;
   std::optional<Call> call = merged(calls[0], made, update.input);
-  if (call) calls[0] = *std::move(call);
-  return call.has_value();
+  if (!call) return false;
+  calls[0] = *std::move(call);
+  return true;
 }
 
 // Dims that are symbols may be known to be equal by the graph alone.
