@@ -26,12 +26,14 @@ from deepseek.torch import cached, pairs, report, saved
 from deepseek.torch.cached import Compiled
 from deepseek.torch.expansion import unroll
 from deepseek.torch.library import decompositions
+from deepseek.torch.nodes import Refused, source_of
 from deepseek.torch.pairs import BORDERS
 from deepseek.torch.partition import (
     VALUE_CHECKS,
     Island,
     Step,
     clean,
+    drop_checks,
     is_draw,
     is_front,
     mark_refused,
@@ -43,7 +45,7 @@ from deepseek.torch.partition import (
 from deepseek.torch.piece import Piece, Run
 from deepseek.torch.program import Program
 from deepseek.torch.recurrent import whole_layers
-from deepseek.torch.translate import Refused, source_of, translate
+from deepseek.torch.translate import translate
 from deepseek.torch.writes import may_stay, places, take_writes
 
 
@@ -85,6 +87,7 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compiled:
     graph = module.graph
+    _prepare_inner(module)
     written = take_writes(graph)
     unroll(graph)
     pairs.rewrite(graph)
@@ -108,6 +111,15 @@ def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compi
     visible = _count_visible_outputs(graph, kind, len(written))
     program = Program(module, steps, pieces, visible, written)
     return Compiled(program.source, program.constants, record)
+
+
+def _prepare_inner(module: fx.GraphModule) -> None:
+    """Makes graphs within the graph ready, in a form that PyTorch may run as well."""
+    for inner in module.modules():
+        if isinstance(inner, fx.GraphModule) and inner is not module:
+            drop_checks(inner.graph)
+            unroll(inner.graph)
+            inner.recompile()
 
 
 def _allow_keeping() -> None:

@@ -14,8 +14,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 import deepseek
 from deepseek import Error, Executable, Graph
 from deepseek.torch.library import decompositions
+from deepseek.torch.nodes import Refused, source_of
 from deepseek.torch.partition import Island, clean, float_numbers, is_size, op_of, refusal
-from deepseek.torch.translate import Refused, source_of, translate
+from deepseek.torch.translate import translate
 
 
 def compile_module(

@@ -93,11 +93,16 @@ class Island:
 Step: TypeAlias = Island | fx.Node
 
 
-def clean(graph: fx.Graph) -> None:
-    """Drops what computes nothing that is needed."""
+def drop_checks(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if node.target in STATIC_CHECKS and not node.users:
             graph.erase_node(node)
+
+
+def clean(graph: fx.Graph) -> None:
+    """Drops what computes nothing that is needed."""
+    drop_checks(graph)
+    for node in list(graph.nodes):
         if node.target in DRAWS_LIKE:
             node.meta["drawn into"] = node.args[0].meta["val"].stride()
             node.args = (None, *node.args[1:])

@@ -11,10 +11,10 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from deepseek.torch.nodes import attribute, lone_symbols
 from deepseek.torch.partition import DRAWS_LIKE, Island, Step, float_numbers, is_size
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import expression, meaning, python_source, pytorch_symbols_of
-from deepseek.torch.translate import attribute, lone_symbols
 from deepseek.torch.writes import write
 
 aten = torch.ops.aten

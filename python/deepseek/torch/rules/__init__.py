@@ -2,6 +2,7 @@
 
 from deepseek.torch.rules import (
     contractions,
+    control,
     creation,
     elementwise,
     experts,
@@ -19,6 +20,7 @@ from deepseek.torch.rules import (
 
 __all__ = [
     "contractions",
+    "control",
     "creation",
     "elementwise",
     "experts",
