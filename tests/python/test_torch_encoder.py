@@ -46,3 +46,17 @@ def test_what_sees_nothing() -> None:
         got = torch.compile(layer, backend="deepseek")(x, src_key_padding_mask=mask)
         want = layer(x, src_key_padding_mask=mask)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_that_may_be_causal(causal: bool, train: bool) -> None:
+    """PyTorch's layers look into a mask, at which Dynamo would break the graph."""
+    torch.manual_seed(0)
+    model = nn.Transformer(16, 4, 1, 1, 24, dropout=0.0, batch_first=True).train(train)
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    mask = mask if causal else mask.T.contiguous()
+    x = torch.randn(2, 5, 16)
+    got = torch.compile(model, backend="deepseek", fullgraph=True)(x, x, mask, mask)
+    torch.testing.assert_close(got, model(x, x, mask, mask), rtol=1e-4, atol=1e-5)
+    assert not bridge.explain().eager_ops

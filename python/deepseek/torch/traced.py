@@ -16,6 +16,7 @@ from torch._C import DispatchKey
 from torch._dynamo.variables.base import VariableTracker
 from torch._dynamo.variables.torch import TorchInGraphFunctionVariable
 from torch.nn import functional
+from torch.nn.modules import transformer
 
 from deepseek.torch.decompositions import decomposition
 from deepseek.torch.losses import MEAN
@@ -155,3 +156,9 @@ def multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[T
     elif x.dim() < 2:
         loss = loss.reshape(())
     return loss.to(x.dtype), is_label.to(x.dtype).reshape(x.shape)
+
+
+@torch._dynamo.decorators.substitute_in_graph(transformer._detect_is_causal_mask)
+def is_causal(mask: Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """A hint of the user's; without it the mask itself says what it hides, whatever is in it."""
+    return is_causal is True
