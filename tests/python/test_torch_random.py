@@ -8,6 +8,7 @@ from typing import Any
 import deepseek.torch as bridge
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 RUN = """
@@ -123,3 +124,26 @@ def test_normal_draws_those_of_eager(given: str) -> None:
     if given != "mean":
         with pytest.raises(RuntimeError, match="std >= 0"):
             torch.compile(function, backend="deepseek")(mean, std - 1)
+
+
+def test_a_checkpoint_draws_its_dropout_again() -> None:
+    """What is computed again for the gradient uses the mask of the forward pass; both are eager's."""
+
+    def function(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        def block(x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.dropout((x @ weight).sin(), 0.5).cos()
+
+        y = nn.functional.dropout(x, 0.3)
+        return torch.utils.checkpoint.checkpoint(block, y, use_reentrant=False) + torch.rand_like(x)
+
+    bridge.reset()
+    found = []
+    for run in (torch.compile(function, backend="deepseek", fullgraph=True), function):
+        torch.manual_seed(11)
+        tensors = [torch.linspace(-1, 1, 36).reshape(6, 6).requires_grad_() for _ in range(2)]
+        y = run(*tensors)
+        found.append([y.detach(), *torch.autograd.grad(y.square().sum(), tensors), torch.rand(3)])
+    torch.testing.assert_close(*found)
+    explanation = bridge.explain()
+    assert not explanation.eager_ops
+    assert explanation.draws["aten.bernoulli.p"] == 3

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import sympy
 import torch
 from torch import fx
+from torch._prims.rng_prims import run_and_save_rng_state, run_with_rng_state
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.builder import rule_of
@@ -78,6 +79,14 @@ DRAWS_LIKE = frozenset(
 )
 
 
+# Ops that call the op among their arguments, and where that stands; its own arguments come after it.
+WRAPPERS: dict[Any, int] = {
+    torch.ops.higher_order.with_effects: 1,
+    run_and_save_rng_state: 0,
+    run_with_rng_state: 1,
+}
+
+
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -103,24 +112,27 @@ def clean(graph: fx.Graph) -> None:
     """Drops what computes nothing that is needed."""
     drop_checks(graph)
     for node in list(graph.nodes):
-        if node.target in DRAWS_LIKE:
-            node.meta["drawn into"] = node.args[0].meta["val"].stride()
-            node.args = (None, *node.args[1:])
+        if op_of(node) in DRAWS_LIKE:
+            first = WRAPPERS.get(node.target, -1) + 1
+            node.meta["drawn into"] = node.args[first].meta["val"].stride()
+            node.args = (*node.args[:first], None, *node.args[first + 1 :])
     graph.eliminate_dead_code(has_effect)
 
 
 def is_draw(node: fx.Node) -> bool:
-    """Whether the node draws random numbers without reading a tensor."""
+    """Whether the node draws random numbers without reading a tensor but the generator's state."""
+    op, state = op_of(node), node.args[0] if node.target is run_with_rng_state else None
     return (
-        isinstance(node.target, torch._ops.OpOverload)
-        and torch.Tag.nondeterministic_seeded in node.target.tags
-        and not any(tensors_of(source.meta.get("val")) for source in node.all_input_nodes)
+        isinstance(op, torch._ops.OpOverload)
+        and torch.Tag.nondeterministic_seeded in op.tags
+        and not any(tensors_of(s.meta.get("val")) for s in node.all_input_nodes if s is not state)
     )
 
 
 def op_of(node: fx.Node) -> Any:
-    """The node's op, also where PyTorch wraps it to order its effects."""
-    return node.args[1] if node.target is torch.ops.higher_order.with_effects else node.target
+    """The node's op, also where PyTorch wraps it to order its effects or to draw the same numbers again."""
+    place = WRAPPERS.get(node.target)
+    return node.target if place is None else node.args[place]
 
 
 def is_front(node: fx.Node) -> bool:

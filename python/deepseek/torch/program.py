@@ -12,7 +12,16 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from deepseek.torch.nodes import attribute, lone_symbols
-from deepseek.torch.partition import DRAWS_LIKE, Island, Step, float_numbers, is_size
+from deepseek.torch.partition import (
+    DRAWS_LIKE,
+    WRAPPERS,
+    Island,
+    Step,
+    float_numbers,
+    is_size,
+    op_of,
+    tensors_of,
+)
 from deepseek.torch.piece import Piece
 from deepseek.torch.shapes import expression, meaning, python_source, pytorch_symbols_of
 from deepseek.torch.writes import write
@@ -161,11 +170,12 @@ class Program:
 
     def _eager(self, node: fx.Node) -> str:
         given = [self._value(argument) for argument in node.args]
-        if node.target in DRAWS_LIKE:
-            fake = node.meta["val"]
-            strides = node.meta["drawn into"] if node.target is NORMAL else fake.stride()
+        if op_of(node) in DRAWS_LIKE:
+            fake = tensors_of(node.meta["val"])[-1]  # a generator's state may come first
+            strides = node.meta["drawn into"] if op_of(node) is NORMAL else fake.stride()
             empty, dtype = self._constant(torch.empty_strided), self._constant(fake.dtype)
-            given[0] = f"{empty}({self._sizes(fake.shape)}, {self._sizes(strides)}, dtype={dtype})"
+            sizes = f"{self._sizes(fake.shape)}, {self._sizes(strides)}"
+            given[WRAPPERS.get(node.target, -1) + 1] = f"{empty}({sizes}, dtype={dtype})"
         given += [f"{key}={self._value(argument)}" for key, argument in node.kwargs.items()]
         target: Any = TOLERANT.get(node.target, node.target)
         return f"{self._name(node)} = {self._constant(target)}({', '.join(given)})"
