@@ -22,7 +22,7 @@ from deepseek import Executable, _core, precisions
 from deepseek.compiler import compile_in_place
 from deepseek.errors import invalid
 from deepseek.specialized import Specializations
-from deepseek.torch import cached, pairs, report, saved
+from deepseek.torch import cached, masked, pairs, report, saved
 from deepseek.torch.cached import Compiled
 from deepseek.torch.expansion import unroll
 from deepseek.torch.library import decompositions
@@ -248,6 +248,8 @@ STORAGE = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def backend(module: fx.GraphModule, example_inputs: Sequence[Any], **kwargs: Any) -> Callable[..., Any]:
     """The entry point that `torch.compile(..., backend="deepseek")` finds."""
     options = _within(Options(**kwargs.get("options", {})))
+    masked.rewrite(module.graph)
+    module.recompile()
 
     def compiler_of(kind: str) -> SerializableAOTDispatchCompiler:
         compile_kind = functools.partial(compile_graph, kind=kind, options=options)
