@@ -114,3 +114,18 @@ def test_symbolic_sizes_go_to_pytorch() -> None:
     for size in (4, 9):
         x = torch.arange(size * 3).reshape(size, 3) % 4
         torch.testing.assert_close(run(x), function(x))
+
+
+def test_repeats_of_a_known_sum() -> None:
+    def function(x: Tensor, times: Tensor) -> Tensor:
+        return torch.repeat_interleave(x.sin(), times, dim=0, output_size=7)
+
+    torch._dynamo.reset()
+    bridge.reset()
+    run = torch.compile(function, backend="deepseek", fullgraph=True)
+    x = torch.randn(4, 3)
+    for times in ([1, 2, 3, 1], [0, 7, 0, 0], [0, 0, 0, 7]):
+        torch.testing.assert_close(run(x, torch.tensor(times)), function(x, torch.tensor(times)))
+    assert not bridge.explain().eager_ops
+    with pytest.raises(RuntimeError):
+        run(x, torch.tensor([1, 2, 3, 2]))

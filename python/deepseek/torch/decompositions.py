@@ -273,3 +273,12 @@ def _hash_tensor(x: Tensor, dim: Sequence[int] = (), *, keepdim: bool = False, m
         if keepdim:
             bits = bits.reshape([1 if axis in along else size for axis, size in enumerate(x.shape)])
     return bits.view(torch.uint64)
+
+
+@decomposition(aten.repeat_interleave.Tensor)
+def repeat_interleave(repeats: Tensor, *, output_size: int | None = None) -> Tensor:
+    """Each position as often as `repeats` says. Without their sum the result's size is not known."""
+    if output_size is None:
+        return NotImplemented  # type: ignore[no-any-return]
+    torch._assert_async(repeats.sum() == output_size, "repeat_interleave: output_size is not their sum")
+    return torch.searchsorted(repeats.cumsum(0), torch.arange(output_size), right=True).to(repeats.dtype)
