@@ -7,6 +7,7 @@ import deepseek.torch as bridge
 import pytest
 import torch
 from torch import Tensor
+from torch._higher_order_ops import map as higher_order_map
 from torch._higher_order_ops import scan, while_loop
 
 
@@ -142,3 +143,12 @@ def test_a_scan_of_several_and_of_scalars() -> None:
 
     inputs = [(numbers(), numbers(3), numbers(n, 2, 2), numbers(n)) for n in (1, 4)]
     assert not check(function, inputs, train=False).eager_ops
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_map(train: bool) -> None:
+    def function(rows: Tensor, weight: Tensor) -> Any:
+        return higher_order_map(lambda row, weight: (row.sin() * weight).cumsum(0), rows, weight)
+
+    inputs = [(numbers(n, 4), numbers(4, seed=3)) for n in (3, 1)]
+    assert not check(function, inputs, train=train).eager_ops

@@ -1,4 +1,4 @@
-"""PyTorch's control flow (torch.cond, while_loop, scan): branches and bodies are graphs within the graph."""
+"""PyTorch's control flow (torch.cond, while_loop, scan, map), with graphs within the graph."""
 
 from __future__ import annotations
 
@@ -132,3 +132,9 @@ def scan(
     start = {"round": b.constant(0, "int64")}
     last = loop(b, start | state | stacked, fixed, goes_on, body)
     return tuple(last[name] for name in [*state, *stacked])
+
+
+@rule(higher_order.map_impl)
+def map_rows(b: Builder, function: fx.GraphModule, rows: Sequence[Value], further: Sequence[Any]) -> Result:
+    """A scan that carries nothing."""
+    return scan(b, function, [], rows, further)
