@@ -1,5 +1,6 @@
 """Random draws of compiled functions: distribution, seeds, and runs that are equal bit by bit."""
 
+import math
 import os
 import subprocess
 import sys
@@ -147,3 +148,27 @@ def test_a_checkpoint_draws_its_dropout_again() -> None:
     explanation = bridge.explain()
     assert not explanation.eager_ops
     assert explanation.draws["aten.bernoulli.p"] == 3
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 40)])
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_choice_by_probabilities_is_that_of_eager(
+    dtype: torch.dtype, count: int, shape: tuple[int, ...]
+) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(x.softmax(-1), count)
+
+    bridge.reset()
+    run = torch.compile(function, backend="deepseek", fullgraph=True)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        x = torch.randn(shape).to(dtype)
+        found = []
+        for each in (run, function):
+            torch.manual_seed(seed)
+            found.append([each(x), torch.rand(2)])
+        torch.testing.assert_close(*found)
+    assert (count > 1 and dtype is torch.bfloat16) or not bridge.explain().eager_ops
+    with pytest.raises(RuntimeError):
+        run(torch.full(shape, math.nan, dtype=dtype))

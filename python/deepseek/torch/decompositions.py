@@ -282,3 +282,22 @@ def repeat_interleave(repeats: Tensor, *, output_size: int | None = None) -> Ten
         return NotImplemented  # type: ignore[no-any-return]
     torch._assert_async(repeats.sum() == output_size, "repeat_interleave: output_size is not their sum")
     return torch.searchsorted(repeats.cumsum(0), torch.arange(output_size), right=True).to(repeats.dtype)
+
+
+@decomposition(aten.multinomial.default)
+def multinomial(
+    p: Tensor, count: int, replacement: bool = False, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Where p / e is largest, for e drawn from an exponential distribution: as eager PyTorch chooses."""
+    alike = count > 1 and p.dtype not in (torch.float32, torch.float64)  # quotients, often equal when short
+    if (replacement and count > 1) or alike or generator is not None:
+        return NotImplemented  # type: ignore[no-any-return]
+    valid = "probability tensor contains either `inf`, `nan` or element < 0"
+    torch._assert_async((p.amax() < math.inf) & (p.amin() >= 0), valid)
+    torch._assert_async(
+        (p.sum(-1) != 0).all(), "invalid multinomial distribution (sum of probabilities <= 0)"
+    )
+    quotients: Tensor = p / aten.exponential.default(p, 1.0)
+    if count == 1:
+        return quotients.argmax(-1, keepdim=True)
+    return quotients.topk(count).indices
