@@ -311,20 +311,15 @@ void bind_exchange(nb::module_& m) {
                "unsettled: Sequence[int], written: Sequence[int], dtypes: tuple[object, ...], empty: object, "
                "dense: object) -> None"),
            "`exchange`: the tensors' class's __dlpack_c_exchange_api__. `parameters`: inputs whose derived "
-           "data is "
-           "kept until their address, `_version` or a sample of their elements changes. `unsettled`: inputs "
-           "whose memory may hold "
-           "something "
-           "else than their elements (negated ones). `written`: inputs that a run writes where they lie. "
-           "`empty(shape, strides, dtype)` makes a tensor; "
-           "`dense(tensor)` "
-           "gives one whose memory is its elements in row-major order.")
+           "data is kept until their address, `_version` or a sample of their elements changes. "
+           "`unsettled`: inputs whose memory may hold something else than their elements (negated ones). "
+           "`written`: inputs that a run writes where they lie. `empty(shape, strides, dtype)` makes a "
+           "tensor; `dense(tensor)` gives one whose memory is its elements in row-major order.")
       .def("run_tensors", &TensorContext::run_tensors, nb::arg("inputs"), nb::arg("shapes"),
            nb::sig("def run_tensors(self, inputs: list[object], shapes: tuple[tuple[int, ...], ...]) "
                    "-> list[object]"),
            "One tensor per input, in a list of the caller's alone, which is emptied, of large ones as soon "
-           "as they have "
-           "been read; gives one of each shape.")
+           "as they have been read; gives one of each shape.")
       .def_static("refresh", &TensorContext::refresh,
                   "Derived data of every parameter of every context is made anew by its next run.");
 }

@@ -210,9 +210,8 @@ void bind_graph(nb::module_& m) {
                                               attrs_from(info, attrs, source), name));
           },
           nb::arg("op"), nb::arg("inputs"), nb::arg("attrs"), nb::arg("name") = "",
-          nb::sig("def add_op(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, object], name: "
-                  "str = '') "
-                  "-> Value | tuple[Value, ...]"))
+          nb::sig("def add_op(self, op: str, inputs: Sequence[Value | None], attrs: dict[str, object], "
+                  "name: str = '') -> Value | tuple[Value, ...]"))
       .def(
           "gradient",
           [](PyGraph& g, const std::string& op, const std::vector<std::optional<PyValue>>& inputs,

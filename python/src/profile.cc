@@ -67,8 +67,7 @@ void bind_profile(nb::module_& m) {
       "measured_roof", [](int threads, int vector_bits) { return measured_roof(threads, vector_bits); },
       nb::arg("threads") = 0, nb::arg("vector_bits") = 0, nb::call_guard<nb::gil_scoped_release>(),
       "What this machine does at best with so many threads (0: default_threads()) and vectors (0: the "
-      "widest): "
-      "measured at the first call, in a fraction of a second.");
+      "widest): measured at the first call, in a fraction of a second.");
 }
 
 }  // namespace deepseek::python

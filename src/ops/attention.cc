@@ -77,10 +77,8 @@ void add_rope(OpTable& t) {
   t.add("rope")
       .doc(
           "Rotary position embedding (Su et al., 2021): the first 2*R elements of the last axis are turned "
-          "as R pairs "
-          "by the angles whose cosines and sines [..., R] are given; pairs are (i, i + R), or neighbours "
-          "when "
-          "interleaved; the rest stays.")
+          "as R pairs by the angles whose cosines and sines [..., R] are given; pairs are (i, i + R), or "
+          "neighbours when interleaved; the rest stays.")
       .input("x", Accepts::Float)
       .input("cosine", Accepts::Float)
       .input("sine", Accepts::Float)
@@ -132,10 +130,8 @@ void add_attention_ops(OpTable& t) {
   t.add("attention")
       .doc(
           "softmax(q k^T * scale + mask) v over heads (Vaswani et al., 2017): q [B, H, S, D], k [B, G, T, "
-          "D], "
-          "v [B, G, T, E] -> [B, H, S, E]. H/G query heads share a key head. A bool mask says which keys "
-          "count, a "
-          "float mask is added; a query for which none counts gives 0.")
+          "D], v [B, G, T, E] -> [B, H, S, E]. H/G query heads share a key head. A bool mask says which "
+          "keys count, a float mask is added; a query for which none counts gives 0.")
       .input("q", Accepts::Float)
       .input("k", Accepts::Float)
       .input("v", Accepts::Float)

@@ -69,8 +69,7 @@ void add_channel_norm_ops(OpTable& t) {
   t.add("lrn")
       .doc(
           "x / (k + alpha / size * sum of squares over `size` neighbouring channels)^beta for x [N, C, ...] "
-          "(Krizhevsky "
-          "et al., 2012).")
+          "(Krizhevsky et al., 2012).")
       .input("x", Accepts::Float)
       .attr("size", AttrKind::Int, "How many channels.")
       .attr("alpha", AttrKind::Float, 1e-4, "")

@@ -78,8 +78,7 @@ void add_control_ops(OpTable& t) {
   t.add("if")
       .doc(
           "The results of `then` where the condition holds, of `otherwise` elsewhere; both graphs take the "
-          "inputs after "
-          "the condition. Only one of them runs.")
+          "inputs after the condition. Only one of them runs.")
       .input_free("condition", Accepts::Bool)
       .inputs_variadic("inputs", Accepts::Any, true)
       .attr("then", AttrKind::Graph, "The graph for true.")

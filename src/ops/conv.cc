@@ -233,13 +233,10 @@ void add_conv_ops(OpTable& t) {
   using List = std::vector<std::int64_t>;
   t.add("conv")
       .doc(
-          "y[n, o, p] = sum over c, k of x[n, g*I + c, p*stride + k*kernel_dilation - pad_low] * w[o, c, k], "
-          "x having "
-          "input_dilation - 1 zeros between neighbours and zeros outside; g is o's feature group. Batch "
-          "group b of B "
-          "reads part b of the batch and writes part b of the output channels. Negative paddings crop. uint8 "
-          "by "
-          "int8 gives int32.")
+          "y[n, o, p] = sum over c, k of x[n, g*I + c, p*stride + k*kernel_dilation - pad_low] * w[o, c, "
+          "k], x having input_dilation - 1 zeros between neighbours and zeros outside; g is o's feature "
+          "group. Batch group b of B reads part b of the batch and writes part b of the output channels. "
+          "Negative paddings crop. uint8 by int8 gives int32.")
       .input("x", Accepts::Number)
       .input_free("kernel", Accepts::Number)
       .attr("strides", AttrKind::Ints, List{}, "By spatial dim; empty: 1.")

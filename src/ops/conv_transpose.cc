@@ -71,10 +71,8 @@ void add_conv_transpose_ops(OpTable& t) {
   t.add("conv_transpose")
       .doc(
           "The transposed convolution of x [N, I, ...] with a kernel [I, O/groups, ...]: each element of x "
-          "adds its "
-          "multiple of the kernel at stride distance; pad_low and pad_high are taken off the ends, "
-          "output_padding is "
-          "added at the end.")
+          "adds its multiple of the kernel at stride distance; pad_low and pad_high are taken off the ends, "
+          "output_padding is added at the end.")
       .input("x", Accepts::Number)
       .input("kernel", Accepts::Number)
       .attr("strides", AttrKind::Ints, List{}, "By spatial dim; empty: 1.")

@@ -82,8 +82,7 @@ void add_expert_ops(OpTable& t) {
   t.add("expert_matmul")
       .doc(
           "y[i] = x[i] @ w[index[i]]: each row times the matrix that its index names; 0 where there is no "
-          "such "
-          "matrix.")
+          "such matrix.")
       .input("x", Accepts::Float)
       .input("w", Accepts::Float)
       .input_free("index", Accepts::Index)
@@ -93,8 +92,7 @@ void add_expert_ops(OpTable& t) {
   t.add("expert_matmul_weights")
       .doc(
           "w[e] = the sum of the outer products of x[i] and y[i] over the rows i with index[i] = e: the "
-          "gradient of "
-          "expert_matmul.")
+          "gradient of expert_matmul.")
       .input("x", Accepts::Float)
       .input("y", Accepts::Float)
       .input_free("index", Accepts::Index)

@@ -177,8 +177,7 @@ void add_triangular_solve(OpTable& t) {
   t.add("triangular_solve")
       .doc(
           "y with a y = b for triangular a; the other triangle of a is not read. A zero on its diagonal "
-          "gives "
-          "infinities and NaN.")
+          "gives infinities and NaN.")
       .input("a", Accepts::Float)
       .input("b", Accepts::Float)
       .attr("upper", AttrKind::Bool, false, "Whether a's upper triangle counts.")
@@ -223,9 +222,8 @@ void add_cholesky(OpTable& t) {
   t.add("cholesky")
       .doc(
           "The lower triangular y with y y^T = x, for symmetric positive definite x of which the lower "
-          "triangle "
-          "is read; and 0 or the number, from 1, of the first leading minor that is not positive definite (y "
-          "holds NaN from there on).")
+          "triangle is read; and 0 or the number, from 1, of the first leading minor that is not positive "
+          "definite (y holds NaN from there on).")
       .input("x", Accepts::Float)
       .infer([](const Node& n) {
         check_square(n, 0);

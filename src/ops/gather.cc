@@ -95,10 +95,8 @@ void add_gather_nd(OpTable& t) {
   t.add("gather_nd")
       .doc(
           "The slices of x whose first coordinates are the vectors along the last axis of `indices`; the "
-          "first "
-          "`batch_dims` axes are shared. Negative indices count from the end; one out of range is an error "
-          "at run "
-          "time.")
+          "first `batch_dims` axes are shared. Negative indices count from the end; one out of range is an "
+          "error at run time.")
       .input("x")
       .input_free("indices", Accepts::Index)
       .attr("batch_dims", AttrKind::Int, std::int64_t{0}, "How many leading axes are shared.")
@@ -158,8 +156,7 @@ void add_dynamic(OpTable& t) {
   t.add("dynamic_slice")
       .doc(
           "A box of the sizes given whose first corner is known at run time; a start is clamped so that the "
-          "box lies "
-          "within x.")
+          "box lies within x.")
       .input("x")
       .input_free("starts", Accepts::Index)
       .attr("sizes", AttrKind::Shape, "The box's shape.")
@@ -184,8 +181,7 @@ void add_dynamic(OpTable& t) {
   t.add("dynamic_update_slice")
       .doc(
           "x with a box, whose first corner is known at run time, replaced by `update`; a start is clamped "
-          "so that "
-          "the box lies within x.")
+          "so that the box lies within x.")
       .input("x")
       .input("update")
       .input_free("starts", Accepts::Index)

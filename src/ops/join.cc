@@ -220,9 +220,8 @@ void add_pad(OpTable& t) {
   t.add("pad")
       .doc(
           "x with `low` elements before and `high` after it on every axis; negative numbers take elements "
-          "away. Modes "
-          "as numpy.pad: constant, reflect, symmetric, edge, wrap. `inner` puts that many constants between "
-          "neighbours.")
+          "away. Modes as numpy.pad: constant, reflect, symmetric, edge, wrap. `inner` puts that many "
+          "constants between neighbours.")
       .input("x")
       .attr("low", AttrKind::Shape, "Elements before, by axis.")
       .attr("high", AttrKind::Shape, "Elements after, by axis.")

@@ -72,8 +72,7 @@ void add_masks(OpTable& t) {
   t.add("one_hot")
       .doc(
           "On where the coordinate along the new axis is the index, off elsewhere. Negative indices count "
-          "from the "
-          "end; an index beyond the depth gives a row that is off.")
+          "from the end; an index beyond the depth gives a row that is off.")
       .input("indices", Accepts::Number)
       .attr("depth", AttrKind::Shape, "The size of the new axis: a list of one.")
       .attr("axis", AttrKind::Int, std::int64_t{-1}, "Where the new axis stands in the result.")

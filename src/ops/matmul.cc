@@ -99,11 +99,9 @@ Value bias_added(GraphBuilder& g, const Node& n, Value y, double beta) {
 void add_products(OpTable& t) {
   t.add("matmul")
       .doc(
-          "The matrix product over the last two axes, NumPy's rules: leading axes broadcast, a vector on the "
-          "left is "
-          "a row and on the right a column. Narrow floats accumulate in float32, integers wrap; uint8 by "
-          "int8 "
-          "gives int32.")
+          "The matrix product over the last two axes, NumPy's rules: leading axes broadcast, a vector on "
+          "the left is a row and on the right a column. Narrow floats accumulate in float32, integers wrap; "
+          "uint8 by int8 gives int32.")
       .input("a", Accepts::Number)
       .input_free("b", Accepts::Number)
       .infer(infer_matmul)

@@ -137,8 +137,7 @@ void add_layer_norms(OpTable& t) {
   t.add("layer_norm")
       .doc(
           "(x - mean) / sqrt(variance + epsilon) * scale + bias over the axes from `axis` on (Ba et al., "
-          "2016). Also "
-          "the mean and 1 / sqrt(variance + epsilon), with the normalised axes at size 1.")
+          "2016). Also the mean and 1 / sqrt(variance + epsilon), with the normalised axes at size 1.")
       .input("x", Accepts::Float)
       .input_optional("scale", Accepts::Float, true)
       .input_optional("bias", Accepts::Float, true)
@@ -155,8 +154,7 @@ void add_layer_norms(OpTable& t) {
   t.add("rms_norm")
       .doc(
           "x / sqrt(mean(x^2) + epsilon) * scale over the axes from `axis` on (Zhang and Sennrich, 2019). "
-          "Also "
-          "1 / sqrt(mean(x^2) + epsilon), with the normalised axes at size 1.")
+          "Also 1 / sqrt(mean(x^2) + epsilon), with the normalised axes at size 1.")
       .input("x", Accepts::Float)
       .input_optional("scale", Accepts::Float, true)
       .attr("axis", AttrKind::Int, std::int64_t{-1}, "The first normalised axis.")
@@ -267,9 +265,8 @@ std::vector<Value> batch_norm_training_gradient(Graph& graph, const Node& n, std
 void add_batch_norms(OpTable& t) {
   t.add("batch_norm")
       .doc(
-          "(x - mean) / sqrt(variance + epsilon) * scale + bias by channel, with the statistics given (Ioffe "
-          "and "
-          "Szegedy, 2015).")
+          "(x - mean) / sqrt(variance + epsilon) * scale + bias by channel, with the statistics given "
+          "(Ioffe and Szegedy, 2015).")
       .input("x", Accepts::Float)
       .input_optional("scale", Accepts::Float, true)
       .input_optional("bias", Accepts::Float, true)
@@ -286,8 +283,7 @@ void add_batch_norms(OpTable& t) {
   t.add("batch_norm_training")
       .doc(
           "batch_norm with the statistics of this batch. Also the mean, the variance (over the count, not "
-          "count - 1) "
-          "and 1 / sqrt(variance + epsilon), by channel.")
+          "count - 1) and 1 / sqrt(variance + epsilon), by channel.")
       .input("x", Accepts::Float)
       .input_optional("scale", Accepts::Float, true)
       .input_optional("bias", Accepts::Float, true)

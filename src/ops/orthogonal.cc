@@ -87,8 +87,7 @@ void add_householder(OpTable& t) {
   t.add("householder")
       .doc(
           "x = Q R, LAPACK's geqrf: R on and above the diagonal; below it in column k what follows the "
-          "leading "
-          "1 of a vector v_k; and the scales s_k. Q = H_0 H_1 ... with H_k = I - s_k v_k v_k^T.")
+          "leading 1 of a vector v_k; and the scales s_k. Q = H_0 H_1 ... with H_k = I - s_k v_k v_k^T.")
       .input("x", Accepts::Float)
       .infer(infer_householder)
       .program(householder);
@@ -283,9 +282,8 @@ void svd(const Node& n, ProgramBuilder& p) {
 void add_svd(OpTable& t) {
   t.add("jacobi_svd")
       .doc(
-          "x = U diag(s) V^T of matrices with at least as many rows as columns: s [n] (largest first), U [m, "
-          "n], V "
-          "[n, n]. U's columns of singular values that are nothing but rounding are 0.")
+          "x = U diag(s) V^T of matrices with at least as many rows as columns: s [n] (largest first), U "
+          "[m, n], V [n, n]. U's columns of singular values that are nothing but rounding are 0.")
       .input("x", Accepts::Float)
       .infer(infer_svd)
       .program(svd);

@@ -81,8 +81,7 @@ void add_quantize_ops(OpTable& t) {
   t.add("dequantize_blocks")
       .doc(
           "(x - zero_point) * scale, in scale's dtype, where `block` neighbours along `axis` share a scale "
-          "and a "
-          "zero point (the last block may have fewer).")
+          "and a zero point (the last block may have fewer).")
       .input_free("x", Accepts::Integer)
       .input_free("scale", Accepts::Float)
       .input_optional("zero_point", Accepts::Integer, true)

@@ -240,10 +240,8 @@ OpBuilder recurrent_op(OpTable& t, std::string name, std::string doc, Kind kind)
   OpBuilder b = t.add(std::move(name));
   b.doc(std::move(doc) +
         " x [T, B, I], weight [D, G*H, I], recurrence [D, G*H, H], bias [D, 2*G*H] (the input's, then the "
-        "state's); "
-        "gives y [T, D, B, H] and the last states [D, B, H]. Beyond its length a sequence keeps its state "
-        "and its y "
-        "is 0.")
+        "state's); gives y [T, D, B, H] and the last states [D, B, H]. Beyond its length a sequence keeps "
+        "its state and its y is 0.")
       .input("x", Accepts::Float)
       .input("weight", Accepts::Float)
       .input("recurrence", Accepts::Float)
@@ -263,8 +261,7 @@ OpBuilder recurrent_op(OpTable& t, std::string name, std::string doc, Kind kind)
 void add_recurrent_ops(OpTable& t) {
   recurrent_op(t, "lstm",
                "Long short-term memory (Hochreiter and Schmidhuber, 1997; peepholes i, o, f: Gers, 2000). "
-               "Gates in the "
-               "order i, o, f, c.",
+               "Gates in the order i, o, f, c.",
                {4, true, lstm_cell});
   recurrent_op(t, "gru", "Gated recurrent unit (Cho et al., 2014). Gates in the order z, r, h.",
                {3, false, gru_cell})

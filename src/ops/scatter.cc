@@ -112,8 +112,7 @@ void add_scatter_elements(OpTable& t) {
   t.add("scatter_elements")
       .doc(
           "x with y[indices[i][j]][j] = updates[i][j] for axis 0, and so on, or combined with what is there "
-          "by "
-          "`reduction`. Negative indices count from the end; one out of range is an error at run time.")
+          "by `reduction`. Negative indices count from the end; one out of range is an error at run time.")
       .input("x", Accepts::Real)
       .input_free("indices", Accepts::Index)
       .input("updates", Accepts::Real)
@@ -177,10 +176,8 @@ void add_scatter_nd(OpTable& t) {
   t.add("scatter_nd")
       .doc(
           "x with the slices whose first coordinates are the vectors along the last axis of `indices` "
-          "replaced by "
-          "updates, or combined with them by `reduction`. Negative indices count from the end; one out of "
-          "range is "
-          "an error at run time.")
+          "replaced by updates, or combined with them by `reduction`. Negative indices count from the end; "
+          "one out of range is an error at run time.")
       .input("x", Accepts::Real)
       .input_free("indices", Accepts::Index)
       .input("updates", Accepts::Real)
@@ -198,8 +195,7 @@ void add_index_add(OpTable& t) {
   t.add("index_add")
       .doc(
           "Zeros with the slices of x along an axis added at `indices`: the gradient of gather. Negative "
-          "indices count "
-          "from the end; one out of range is an error at run time.")
+          "indices count from the end; one out of range is an error at run time.")
       .input("x", Accepts::Number)
       .input_free("indices", Accepts::Index)
       .attr("axis", AttrKind::Int, std::int64_t{0}, "The axis.")

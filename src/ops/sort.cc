@@ -124,8 +124,7 @@ void add_sorts(OpTable& t) {
   t.add("sort")
       .doc(
           "x in order along an axis, and where each element came from. NaN counts as larger than every "
-          "number; equal "
-          "elements keep their order.")
+          "number; equal elements keep their order.")
       .input("x", Accepts::Number)
       .attr("axis", AttrKind::Int, std::int64_t{-1}, "The axis.")
       .attr("descending", AttrKind::Bool, false, "Largest first.")
@@ -141,8 +140,7 @@ void add_sorts(OpTable& t) {
   t.add("topk")
       .doc(
           "The k largest (or smallest) elements along an axis, in order, and where they came from. NaN "
-          "counts as larger "
-          "than every number; of equal elements the first ones win.")
+          "counts as larger than every number; of equal elements the first ones win.")
       .input("x", Accepts::Number)
       .attr("k", AttrKind::Shape, "How many: a list of one.")
       .attr("axis", AttrKind::Int, std::int64_t{-1}, "The axis.")
@@ -183,8 +181,7 @@ void add_nonzero(OpTable& t) {
   t.add("nonzero")
       .doc(
           "The coordinates of the elements that are not zero, in row-major order, as int64 [rank, count]; "
-          "`symbol` names "
-          "the count, which is known at run time.")
+          "`symbol` names the count, which is known at run time.")
       .input("x", Accepts::Real)
       .attr("symbol", AttrKind::String, std::string(),
             "The name of the count's dim; made up where it is empty.")

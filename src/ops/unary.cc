@@ -186,8 +186,7 @@ void add_casts(OpTable& t) {
   unary(
       t, "cast",
       "x in another dtype. Float to integer truncates, saturates and gives 0 for NaN; to bool is x != 0; to "
-      "a "
-      "narrower float rounds to nearest even; integers wrap.",
+      "a narrower float rounds to nearest even; integers wrap.",
       Accepts::Real, [](const Node& n, const Expr& x) { return loops::cast(n.attr<DType>("dtype"), x); },
       [](GraphBuilder& g, const Node& n, Value dy) {
         return is_float(n.in(0).dtype()) && is_float(dy.dtype()) ? g.cast(dy, n.in(0).dtype()) : Value();

@@ -252,8 +252,7 @@ void add_slice(OpTable& t) {
   t.add("slice")
       .doc(
           "x[start:limit:step] on every axis. A positive step takes 0 <= start <= limit <= dim; a negative "
-          "one "
-          "counts down from start to above limit, which may be -1.")
+          "one counts down from start to above limit, which may be -1.")
       .input("x")
       .attr("starts", AttrKind::Shape, "The first coordinate taken, by axis.")
       .attr("limits", AttrKind::Shape, "Where to stop, by axis, itself not taken.")
