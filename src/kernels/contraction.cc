@@ -65,16 +65,38 @@ struct ConvAttrs {
   std::string input, kernel, output;  // layouts
 };
 
+// Every s-th result along a dim whose input has s - 1 zeros between neighbours reads every s-th tap and no zeros, so the
+// results of each of s phases are a dense convolution of their own. With low = begin * s + first, result p * s + r adds
+// up x[p + j + late - begin] * w[first - r + (j + late) * s] where that tap exists; late is 1 where r > first.
+struct Phases {
+  std::int64_t count = 1, first = 0;
+  Expr late(const Expr& r) const {
+    return first == count - 1 ? Expr(0) : select(r > Expr(first), Expr(1), Expr(0));
+  }
+};
+
+// Of a dim of a convolution; changes `t` to what each phase is.
+Phases split_in_phases(ConvAttrs& t, std::size_t d, const Dim& results, const Dim& taps) {
+  const std::int64_t s = t.input_dilation[d], low = t.pad_low[d];
+  const bool can = t.groups == 1 && t.strides[d] == 1 && t.kernel_dilation[d] == 1 && taps.is_static() &&
+                   mod(results, s) == Dim(0);
+  if (s == 1 || !can) return {};
+  const std::int64_t first = ((low % s) + s) % s;
+  t.pad_low[d] = (low - first) / s;
+  t.input_dilation[d] = 1;
+  return {s, first};
+}
+
 Contraction conv_of(const Node& n) {
   const Value x = n.in(0), w = n.in(1);
-  const ConvAttrs t{n.attr<std::vector<std::int64_t>>("strides"),
-                    n.attr<std::vector<std::int64_t>>("pad_low"),
-                    n.attr<std::vector<std::int64_t>>("input_dilation"),
-                    n.attr<std::vector<std::int64_t>>("kernel_dilation"),
-                    n.attr<std::int64_t>("feature_groups"),
-                    n.attr<std::string>("input_layout"),
-                    n.attr<std::string>("kernel_layout"),
-                    n.attr<std::string>("output_layout")};
+  ConvAttrs t{n.attr<std::vector<std::int64_t>>("strides"),
+              n.attr<std::vector<std::int64_t>>("pad_low"),
+              n.attr<std::vector<std::int64_t>>("input_dilation"),
+              n.attr<std::vector<std::int64_t>>("kernel_dilation"),
+              n.attr<std::int64_t>("feature_groups"),
+              n.attr<std::string>("input_layout"),
+              n.attr<std::string>("kernel_layout"),
+              n.attr<std::string>("output_layout")};
   const Shape& out = n.outputs[0].shape;
   const auto dim_of = [](const std::string& layout, const Shape& shape, char letter) {
     return shape[layout.find(letter)];
@@ -83,19 +105,32 @@ Contraction conv_of(const Node& n) {
   const Dim filters = floordiv(dim_of(t.kernel, w.shape(), 'O'), t.groups);
 
   Contraction c;
+  std::string rows, depth, phased;  // which letter each m, k and (of several phases) batch loop stands for
+  std::vector<Phases> phases(t.strides.size());
   if (t.groups > 1) c.batch = {t.groups};
-  std::string rows, depth;  // which letter each m and k loop stands for
   for (const char l : t.output)
     if (l != 'C') {
       rows += l;
       c.m.push_back(dim_of(t.output, out, l));
+      if (l == 'N') continue;
+      const auto d = static_cast<std::size_t>(l - '0');
+      phases[d] = split_in_phases(t, d, c.m.back(), dim_of(t.kernel, w.shape(), l));
+      if (phases[d].count == 1) continue;
+      c.m.back() = floordiv(c.m.back(), phases[d].count);
+      c.batch.push_back(phases[d].count);
+      phased += l;
     }
   c.n = {filters};
   for (const char l : t.input)
     if (l != 'N') {
       depth += l;
-      c.k.push_back(l == 'C' ? channels : dim_of(t.kernel, w.shape(), l));
+      c.k.push_back(l == 'C' ? channels
+                             : ceildiv(dim_of(t.kernel, w.shape(), l),
+                                       phases[static_cast<std::size_t>(l - '0')].count));
     }
+  const auto group_of = [grouped = t.groups > 1](Contraction::Coords batch) {
+    return grouped ? batch[0] : Expr(0);
+  };
 
   // Where element k of window m begins, before padding is taken off and dilation divided out.
   const auto position = [=](Contraction::Coords batch, Contraction::Coords m, Contraction::Coords k) {
@@ -104,11 +139,12 @@ Contraction conv_of(const Node& n) {
       if (l == 'N') {
         coords.push_back(m[rows.find('N')]);
       } else if (l == 'C') {
-        const Expr own = k[depth.find('C')];
-        coords.push_back(batch.empty() ? own : batch[0] * expr_of(channels) + own);
+        coords.push_back(group_of(batch) * expr_of(channels) + k[depth.find('C')]);
       } else {
         const auto d = static_cast<std::size_t>(l - '0');
-        coords.push_back(m[rows.find(l)] * t.strides[d] + k[depth.find(l)] * t.kernel_dilation[d]);
+        Expr at = m[rows.find(l)] * t.strides[d] + k[depth.find(l)] * t.kernel_dilation[d];
+        if (phases[d].count > 1) at = at + phases[d].late(batch[phased.find(l)]);
+        coords.push_back(std::move(at));
       }
     }
     return coords;
@@ -140,25 +176,33 @@ Contraction conv_of(const Node& n) {
                     position};
   for (std::size_t i = 0; i < t.input.size(); ++i) {
     const char l = t.input[i];
-    const Dim size = x.shape()[i];
     if (l == 'N' || l == 'C') {
-      bordered.shape.push_back(size);
+      bordered.shape.push_back(x.shape()[i]);
     } else {
       const auto d = static_cast<std::size_t>(l - '0');
-      bordered.shape.push_back((dim_of(t.output, out, l) - 1) * t.strides[d] +
-                               (dim_of(t.kernel, w.shape(), l) - 1) * t.kernel_dilation[d] + 1);
+      const std::int64_t latest = phases[d].first + 1 < phases[d].count ? 1 : 0;
+      bordered.shape.push_back((c.m[rows.find(l)] - 1) * t.strides[d] +
+                               (c.k[depth.find(l)] - 1) * t.kernel_dilation[d] + 1 + latest);
     }
   }
   c.bordered = std::move(bordered);
   c.right = [=](Scope& s, Contraction::Coords batch, Contraction::Coords nn, Contraction::Coords k,
-                const Expr& valid) {
+                Expr valid) {
     std::vector<Expr> coords;
-    for (const char l : t.kernel) {
+    for (std::size_t i = 0; i < t.kernel.size(); ++i) {
+      const char l = t.kernel[i];
       if (l == 'O') {
-        coords.push_back(batch.empty() ? nn[0] : batch[0] * expr_of(filters) + nn[0]);
-      } else {
-        coords.push_back(k[depth.find(l == 'I' ? 'C' : l)]);
+        coords.push_back(group_of(batch) * expr_of(filters) + nn[0]);
+        continue;
       }
+      Expr at = k[depth.find(l == 'I' ? 'C' : l)];
+      if (const std::size_t place = phased.find(l); place != std::string::npos) {
+        const Phases& p = phases[static_cast<std::size_t>(l - '0')];
+        const Dim taps = w.shape()[i];
+        at = (at + p.late(batch[place])) * p.count + (Expr(p.first) - batch[place]);
+        if (taps.value() % p.count != 0) valid = valid ? valid && at < expr_of(taps) : at < expr_of(taps);
+      }
+      coords.push_back(std::move(at));
     }
     return guarded(s, w, coords, valid);
   };
@@ -166,10 +210,13 @@ Contraction conv_of(const Node& n) {
     std::vector<Expr> coords;
     for (const char l : t.output) {
       if (l == 'C') {
-        coords.push_back(batch.empty() ? nn[0] : batch[0] * expr_of(filters) + nn[0]);
-      } else {
-        coords.push_back(m[rows.find(l)]);
+        coords.push_back(group_of(batch) * expr_of(filters) + nn[0]);
+        continue;
       }
+      Expr at = m[rows.find(l)];
+      if (const std::size_t place = phased.find(l); place != std::string::npos)
+        at = at * phases[static_cast<std::size_t>(l - '0')].count + batch[place];
+      coords.push_back(std::move(at));
     }
     return coords;
   };

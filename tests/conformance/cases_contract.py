@@ -133,7 +133,7 @@ def conv(d: Draw) -> Case:
         "strides": [d.one([1, 1, 2, 3]) for _ in range(count)],
         "pad_low": [d.integer(-1, 3) for _ in range(count)],
         "pad_high": [d.integer(-1, 3) for _ in range(count)],
-        "input_dilation": [d.one([1, 1, 1, 2]) for _ in range(count)],
+        "input_dilation": [d.one([1, 1, 1, 2, 3]) for _ in range(count)],
         "kernel_dilation": [d.one([1, 1, 2]) for _ in range(count)],
     }
     taps = [d.integer(1, most) for _ in range(count)]
@@ -177,11 +177,11 @@ def conv(d: Draw) -> Case:
 @case("conv_transpose")
 def conv_transpose(d: Draw) -> Case:
     count, groups = d.one([1, 2, 2]), d.one([1, 1, 2])
-    inputs, outputs = groups * d.integer(1, 4), d.integer(1, 4)
-    strides = [d.integer(1, 3) for _ in range(count)]
-    dilation = [d.integer(1, 2) for _ in range(count)]
-    taps = [d.integer(2, 4) for _ in range(count)]
-    padding = [d.integer(0, 1) for _ in range(count)]
+    inputs, outputs = groups * d.one([1, 2, 4, 9, 17]), d.one([1, 2, 4, 33])
+    strides = [d.integer(1, 4) for _ in range(count)]
+    dilation = [d.one([1, 1, 2]) for _ in range(count)]
+    taps = [d.integer(1, 5) for _ in range(count)]
+    padding = [d.integer(0, min(1, t - 1)) for t in taps]
     extra = [d.integer(0, s - 1) for s in strides]
     spatial = [d.integer(2, 6) for _ in range(count)]
     x = d.floats([d.one([0, 1, 1, 2, 2]), inputs, *spatial])
