@@ -35,6 +35,8 @@ constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
 constexpr double kOfWords = 2.0 / 3;     // the same of int16, whose pairs are added apart
+// Steps: a single chain of more multiply-adds loses too much by rounding.
+constexpr std::int64_t kLongestChain = 1 << 15;
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
 // Vectors of sums: a step that adds to fewer is over before it has asked for a line, or for one of the left operand's too.
 constexpr std::int64_t kRoomyStep = 8, kAmpleStep = 20;
@@ -195,9 +197,10 @@ class GemmLowering {
   Dim deep_chunk() const {
     const bool in_vectors = tile_.k == 1 && in_word_ == 1 && tile_.any_rows && !narrow_ && !gpu_;
     const bool in_one_tile = m_.is_static() && m_.value() <= tile_.m;
-    if (!in_vectors || windows_ || !k_.is_static() || in_one_tile) return k_;
+    if (!in_vectors || windows_ || !k_.is_static()) return k_;
     const std::int64_t k = k_.value(), rows = m_.is_static() ? m_.value() : 0;
-    if ((rows + 2 * tile_.n) * k * 4 <= target_.l2_bytes * 3 / 4) return k_;
+    const bool fits = in_one_tile || (rows + 2 * tile_.n) * k * 4 <= target_.l2_bytes * 3 / 4;
+    if (fits && k <= kLongestChain) return k_;
     Assembly a(g_);
     if (g_.anchor->op->name != "matmul" && !packs_turned() && !plain(a.scope(), 0)) return k_;
     const std::int64_t panels = rows_overflow() ? 32 : 8;  // a tile's columns wide, in the second cache
@@ -506,12 +509,18 @@ class GemmLowering {
     };
     const Tiles t{tile_of("c", tile_.accumulator, b_.mr, b_.nr), tile_of("a", tile_.operands, b_.mr, tile_.k),
                   tile_of("b", tile_.right, tile_.k, b_.nr)};
-    const Stmt begin = span.sums ? stmt(TileLoad{t.c, span.sums, waiting, b_.nr, 1, b_.mr, b_.nr})
-                                 : stmt(TileFill{t.c, zero(tile_.accumulator)});
+    // A chunk's sums begin with 0 and are added to those before: the error of one long chain would grow with its length.
+    Stmt add;
+    if (span.sums) {
+      const Var i = loop_var("i", b_.mr), j = loop_var("j", b_.nr), x = make_var("x", tile_.accumulator);
+      add = stmt(TileMap{t.c, i, j, x, load(span.sums, waiting + var(i) * b_.nr + var(j)) + var(x)});
+    }
     const Stmt wait = stmt(Store{span.sums, waiting + var(e.i) * b_.nr + var(e.j), var(e.value), {}});
-    return block({stmt(TileAlloc{t.c}), stmt(TileAlloc{t.x}), stmt(TileAlloc{t.y}), begin,
+    return block({stmt(TileAlloc{t.c}), stmt(TileAlloc{t.x}), stmt(TileAlloc{t.y}),
+                  stmt(TileFill{t.c, zero(tile_.accumulator)}),
                   is_narrow(right) ? narrow_products(a, {right, panel, tile_index, t.y}, left, t)
                                    : products(left, right, t, rows, tile_index, e, rows_first, span),
+                  add,
                   span.is_last ? stmt(TileStore{t.c, e.i, e.j, e.value, rows, columns, e.stores})
                                : stmt(TileStore{t.c, e.i, e.j, e.value, b_.mr, b_.nr, wait})});
   }

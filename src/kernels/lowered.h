@@ -99,6 +99,8 @@ template <int Outputs, bool AtUse>
 std::optional<Price> price_winograd(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm(const Group& group, const LoweringContext& context);
 std::optional<Price> price_gemm(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_inner_products(const Group& group, const LoweringContext& context);
+std::optional<Price> price_inner_products(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Price> price_gemm_windows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_winograd_gradient(const Group& group, const LoweringContext& context);
@@ -110,6 +112,7 @@ std::optional<Lowered> lower_attention(const Group& group, const LoweringContext
 std::optional<Lowered> lower_cascade(const Group& group, const LoweringContext& context);
 std::optional<Price> price_cascade(const Group& group, const LoweringContext& context);
 std::optional<Price> price_apart(const Group& group, const LoweringContext& context);
+std::optional<Lowered> lower_long_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_rows(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_turned(const Group& group, const LoweringContext& context);
 std::optional<Lowered> lower_columns(const Group& group, const LoweringContext& context);

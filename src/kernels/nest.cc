@@ -14,10 +14,9 @@ using namespace loops;
 namespace {
 // A reduction over at most this many points is unrolled: a pooling window, a depthwise kernel.
 constexpr std::int64_t kUnrolledReduction = 27;
-// A longer float sum is a sum of sums over about so many points, and these again, so that its rounding error does not grow
-// with its length (Higham, "The accuracy of floating point summation", 1993).
-constexpr std::int64_t kSummedInARow = 64;
-constexpr std::size_t kMostCuts = 2;
+// A longer float sum is a sum of sums over about so many points, and what adding these loses by rounding is added in the
+// end, so that its error does not grow with its length (Higham, "The accuracy of floating point summation", 1993).
+constexpr std::int64_t kSummedInARow = 32;
 }  // namespace
 
 Axis make_axis(std::string name, Expr extent) {
@@ -126,7 +125,7 @@ class ReductionExpander {
                                                                     : kUnrolledReduction + 1;
 
     const bool sums = r.reducer == Reducer::Sum && (x.type() == DType::F32 || x.type() == DType::F64);
-    const std::vector<std::size_t> cuts = sums ? cut(axes, body, nested) : std::vector<std::size_t>{};
+    const std::optional<std::size_t> long_sum = sums ? cut(axes, body, nested) : std::nullopt;
     const std::size_t innermost = axes.size() - 1;
     const auto around = [&](std::size_t first, std::size_t end, Stmt s) {
       for (std::size_t i = end; i-- > first;) {
@@ -137,24 +136,28 @@ class ReductionExpander {
       }
       return s;
     };
-    const auto begin = [&](const std::string& name) {
+    const auto begin = [&](const char* name, std::vector<Stmt>& to) {
       const Buffer acc = make_buffer(name, x.type(), Space::Register, 1);
-      return std::pair(acc,
-                       std::vector{stmt(Alloc{acc}), stmt(Store{acc, 0, identity(r.reducer, x.type()), {}})});
+      to.push_back(stmt(Alloc{acc}));
+      to.push_back(stmt(Store{acc, 0, identity(r.reducer, x.type()), {}}));
+      return acc;
     };
 
-    auto [acc, stmts] = begin("acc");
+    std::vector<Stmt> stmts;
+    Buffer acc = begin("acc", stmts);
     nested.push_back(accumulate(r.reducer, acc, body));
-    std::size_t end = axes.size();
-    for (const std::size_t at : cuts) {
-      stmts.push_back(around(at, end, block(std::move(nested))));
-      auto [sum, outer] = begin("sum" + std::to_string(at));
-      stmts.push_back(stmt(Accumulate{r.reducer, sum, 0, load(acc, 0), {}}));
-      nested = std::exchange(stmts, std::move(outer));
+    stmts.push_back(around(long_sum.value_or(0), axes.size(), block(std::move(nested))));
+    if (long_sum) {
+      std::vector<Stmt> outer;
+      const Buffer sum = begin("sum", outer), lost = begin("lost", outer);
+      add_exactly(load(acc, 0), sum, lost, stmts);
+      outer.push_back(around(0, *long_sum, block(std::move(stmts))));
+      // Of infinite sums nothing is known to be lost.
+      const Expr all = load(sum, 0), rest = load(lost, 0);
+      outer.push_back(stmt(Store{sum, 0, select(rest == rest, all + rest, all), {}}));
+      stmts = std::move(outer);
       acc = sum;
-      end = at;
     }
-    stmts.push_back(around(0, end, block(std::move(nested))));
     Unit unit{std::move(stmts), acc, {}, {}};
     collect(body, unit.vars, unit.buffers);
     for (const Axis& a : axes) collect(a.extent, unit.vars, unit.buffers);
@@ -164,26 +167,35 @@ class ReductionExpander {
     return done_[x.get()] = result;
   }
 
-  // Where a sum over the axes is long: the axes, inner ones first, from which on there are sums of their own. Axes may be cut
-  // in two for that. The innermost axis of vectors has many accumulators already.
-  std::vector<std::size_t> cut(std::vector<Axis>& axes, Expr& body, std::vector<Stmt>& nested) const {
-    std::vector<std::size_t> cuts;
+  // Adds x to a sum, and what that loses by rounding to what was lost before (Knuth's two-sum).
+  static void add_exactly(const Expr& x, const Buffer& sum, const Buffer& lost, std::vector<Stmt>& stmts) {
+    const auto named = [&](const char* name, const Expr& value) {
+      const Var v = make_var(name, value.type());
+      stmts.push_back(stmt(Let{v, value}));
+      return var(v);
+    };
+    const Expr old = named("old", load(sum, 0)), added = named("added", x);
+    const Expr total = named("total", old + added), counted = named("counted", total - old);
+    stmts.push_back(
+        stmt(Store{lost, 0, load(lost, 0) + ((old - (total - counted)) + (added - counted)), {}}));
+    stmts.push_back(stmt(Store{sum, 0, total, {}}));
+  }
+
+  // Where a sum over the axes is long: the first of the axes that are summed in a row. An axis may be cut in two for that.
+  // The innermost axis of vectors has many accumulators already.
+  std::optional<std::size_t> cut(std::vector<Axis>& axes, Expr& body, std::vector<Stmt>& nested) const {
     std::int64_t inside = 1;
-    for (std::size_t i = axes.size() - (vector_ ? 1 : 0); i-- > 0 && cuts.size() < kMostCuts;) {
+    for (std::size_t i = axes.size() - (vector_ ? 1 : 0); i-- > 0;) {
       const std::optional<std::int64_t> extent = axes[i].extent.int_value();
       if (extent && inside * *extent <= 2 * kSummedInARow) {
         inside *= *extent;
         continue;
       }
       const std::int64_t length = std::max<std::int64_t>(1, kSummedInARow / inside);
-      if (length > 1) {
-        for (std::size_t& c : cuts) ++c;
-        split(axes, i, length, body, nested);
-      }
-      cuts.push_back(++i);  // what is left of the axis may be long too
-      inside = 1;
+      if (length > 1) split(axes, i, length, body, nested);
+      return i + 1;
     }
-    return cuts;
+    return std::nullopt;
   }
 
   // Cuts an axis into parts of a length, or of a shorter one that leaves no rest.

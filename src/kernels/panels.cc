@@ -47,8 +47,7 @@ PanelLoops panel_loops(Assembly& a, const Contraction& c, std::int64_t nr, const
   if (c.k.size() != 1) {
     depth = make_axes("k", extents_of(c.k));
     k = coords_of(depth);
-    row = 0;
-    for (std::size_t i = 0; i < k.size(); ++i) row = row * expr_of(c.k[i]) + k[i];
+    row = flat_index(c.k, k);
   }
   const Axis lane = make_axis("j", nr);
   const Expr column = part.panel * nr + var(lane.var);

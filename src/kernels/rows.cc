@@ -22,15 +22,6 @@ namespace {
 constexpr std::int64_t kChunk = 256;
 constexpr std::int64_t kRowsInTurn = 16, kTasksPerThread = 8;
 
-Reducer reducer_of(const Node& n) {
-  const std::string& op = n.op->name;
-  if (op == "sum" || op == "mean") return Reducer::Sum;
-  if (op == "prod") return Reducer::Prod;
-  if (op == "max") return Reducer::Max;
-  if (op == "min") return Reducer::Min;
-  return op == "any" ? Reducer::Or : Reducer::And;
-}
-
 bool is_costly(const Node& n) {
   static const std::set<std::string> names = {"exp",     "expm1", "log",  "log1p", "erf", "tanh",
                                               "sigmoid", "pow",   "gelu", "silu",  "sin", "cos"};
@@ -341,6 +332,15 @@ bool read_from_memory(const Group& g, const TargetInfo& target) {
 }
 
 }  // namespace
+
+Reducer reducer_of(const Node& n) {
+  const std::string& op = n.op->name;
+  if (op == "sum" || op == "mean") return Reducer::Sum;
+  if (op == "prod") return Reducer::Prod;
+  if (op == "max") return Reducer::Max;
+  if (op == "min") return Reducer::Min;
+  return op == "any" ? Reducer::Or : Reducer::And;
+}
 
 Shape row_shape_of(const Group& g) {
   return {g.domain.end() - static_cast<std::ptrdiff_t>(g.reduced.size()), g.domain.end()};

@@ -33,6 +33,8 @@ struct RowContext {
 
 // Of a group of kind Rows: the statements that compute one row's results, or those of rows in turn.
 std::vector<loops::Stmt> row_stages(const Group& group, RowContext context);
+// How a reduction combines.
+loops::Reducer reducer_of(const Node& n);
 // The axes that are reduced.
 Shape row_shape_of(const Group& group);
 

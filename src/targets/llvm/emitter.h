@@ -157,7 +157,8 @@ class Emitter {
   void prefetch(llvm::Value* line, bool near);
   void emit_barrier();
   void emit_for(const loops::For& s);
-  void emit_serial(const loops::For& s);
+  using PutAway = std::function<void()>;
+  void emit_serial(const loops::For& s, std::int64_t length = 0, const PutAway& put_away = {});
   void emit_hardware_loop(const loops::For& s);
   void emit_vector(const loops::For& s);
   // Emits `then` where the condition holds; falls through afterwards.
@@ -168,11 +169,17 @@ class Emitter {
 
   // vector_loop.cc
   std::vector<Accumulator> find_accumulators(const loops::For& s);
-  std::vector<Accumulator> accumulators_of_pieces(const loops::For& s);
-  // Emits a loop whose sums stay in so many registers each until it is over.
-  void accumulating(std::vector<Accumulator> accumulators, int registers,
-                    const std::function<void()>& emit_loop);
-  void emit_steps(const loops::For& s, llvm::Value* n, int sets);
+  void emit_pieces(const loops::For& s);
+  // Emits a loop whose sums stay in so many registers each until it is over. Where it is `long_loop`, it gets a function
+  // that puts them away, to be run after every kLongestChain additions (empty: no need).
+  void accumulating(std::vector<Accumulator> accumulators, int registers, bool long_loop,
+                    const std::function<void(const PutAway&)>& emit_loop);
+  // loop() from begin to end, with `put_away` run after every `length` iterations and after the last one.
+  void loop_in_parts(llvm::Value* begin, llvm::Value* end, std::int64_t step, std::int64_t length,
+                     const PutAway& put_away, const std::function<void(llvm::Value*)>& body);
+  void emit_steps(const loops::For& s, llvm::Value* n, int sets, const PutAway& put_away);
+  llvm::Value* sum_of_registers(const Accumulator& a);
+  void put_away(const Accumulator& a);
   void finish(Accumulator& a);
   bool accumulate_in_register(const loops::Stmt& s, llvm::Value* mask);
   bool needs_scalar_tail(const loops::Stmt& body) const;

@@ -215,11 +215,11 @@ void Emitter::emit_for(const loops::For& s) {
       return;
     }
     case LoopKind::Serial:
-      return accumulating(accumulators_of_pieces(s), kAccumulators, [&] { emit_serial(s); });
+      return emit_pieces(s);
   }
 }
 
-void Emitter::emit_serial(const loops::For& s) {
+void Emitter::emit_serial(const loops::For& s, std::int64_t length, const PutAway& put_away) {
   llvm::Value* n = emit_scalar(s.extent);
   const auto step = [&](llvm::Value* i, Congruence known) {
     const auto* c = llvm::dyn_cast<ConstantInt>(i);
@@ -231,7 +231,7 @@ void Emitter::emit_serial(const loops::For& s) {
     settle_tiles();
   };
   const std::int64_t unroll = tile_unroll(s.body, machine_.lanes);
-  if (unroll == 1) return loop(i64(0), n, 1, false, settled);
+  if (unroll == 1) return loop_in_parts(i64(0), n, 1, length, put_away, settled);
   llvm::Value* whole = b_.CreateAnd(n, i64(-unroll));
   loop(i64(0), whole, unroll, false, [&](llvm::Value* i) {
     for (std::int64_t u = 0; u < unroll; ++u) step(b_.CreateAdd(i, i64(u)), Congruence::of(unroll, u));

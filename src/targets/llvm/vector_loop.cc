@@ -1,5 +1,6 @@
 // The Vector loop: whole steps of all lanes, then a masked step or a scalar loop for the rest.
 #include <llvm/IR/Constants.h>
+#include <llvm/IR/Intrinsics.h>
 
 #include <algorithm>
 
@@ -15,8 +16,9 @@ using Shape = Val::Shape;
 
 namespace {
 
-// A register takes so many numbers at most over several Vector loops: a sum of more is nearer to the exact one in parts.
-constexpr std::int64_t kLongestChain = 256;
+bool is_float_sum(const loops::Accumulate& a) {
+  return a.reducer == loops::Reducer::Sum && (a.buffer->dtype == DType::F32 || a.buffer->dtype == DType::F64);
+}
 
 bool contains_loop(const Stmt& body) {
   bool found = false;
@@ -110,18 +112,41 @@ bool Emitter::accumulate_in_register(const Stmt& s, llvm::Value* mask) {
   return true;
 }
 
-void Emitter::finish(Accumulator& a) {
-  const loops::Accumulate& s = *a.source;
-  const DType t = s.buffer->dtype;
+llvm::Value* Emitter::sum_of_registers(const Accumulator& a) {
   std::vector<llvm::Value*> sums;
   for (llvm::AllocaInst* slot : a.registers) sums.push_back(b_.CreateLoad(slot->getAllocatedType(), slot));
   while (sums.size() > 1) {
     for (std::size_t i = 0; i < sums.size() / 2; ++i)
-      sums[i] = combine(s.reducer, t, sums[i], sums[i + sums.size() / 2]);
+      sums[i] = combine(a.source->reducer, a.source->buffer->dtype, sums[i], sums[i + sums.size() / 2]);
     sums.resize(sums.size() / 2);
   }
+  return sums[0];
+}
+
+void Emitter::put_away(const Accumulator& a) {
+  llvm::Value* x = sum_of_registers(a);
+  llvm::Type* t = x->getType();
+  llvm::Value *old = b_.CreateLoad(t, a.total), *total = b_.CreateFAdd(old, x);
+  llvm::Value* added = b_.CreateFSub(total, old);
+  llvm::Value* lost = b_.CreateFAdd(b_.CreateFSub(old, b_.CreateFSub(total, added)), b_.CreateFSub(x, added));
+  b_.CreateStore(total, a.total);
+  b_.CreateStore(b_.CreateFAdd(b_.CreateLoad(t, a.lost), lost), a.lost);
+  for (llvm::AllocaInst* slot : a.registers) b_.CreateStore(llvm::Constant::getNullValue(t), slot);
+}
+
+void Emitter::finish(Accumulator& a) {
+  const loops::Accumulate& s = *a.source;
+  const DType t = s.buffer->dtype;
+  llvm::Value* sum = sum_of_registers(a);
+  if (a.total) {
+    put_away(a);
+    llvm::Value* total = b_.CreateLoad(sum->getType(), a.total);
+    llvm::Value* lost = b_.CreateLoad(sum->getType(), a.lost);
+    // Of infinite sums nothing is known to be lost.
+    sum = b_.CreateSelect(b_.CreateFCmpORD(lost, lost), b_.CreateFAdd(total, lost), total);
+  }
   const auto write = [&] {
-    update(memory(s.buffer), emit_scalar(s.index), s.reducer, reduce_lanes(s.reducer, t, sums[0]));
+    update(memory(s.buffer), emit_scalar(s.index), s.reducer, reduce_lanes(s.reducer, t, sum));
   };
   if (!a.used) return write();
   when(b_.CreateLoad(b_.getInt1Ty(), a.used), write, "used");
@@ -146,38 +171,50 @@ bool Emitter::needs_scalar_tail(const Stmt& body) const {
   return narrow;
 }
 
-// Those of the Vector loops that a Serial one consists of, which are pieces of one loop.
-std::vector<Accumulator> Emitter::accumulators_of_pieces(const loops::For& s) {
+// A Serial loop. Where it consists of Vector ones that are pieces of one loop, their sums stay in registers until it is over.
+void Emitter::emit_pieces(const loops::For& s) {
   const auto pieces = s.extent.int_value();
   const auto* body = as<loops::Block>(s.body);
-  if (in_vector_ || machine_.lanes == 1 || !pieces || *pieces < 2 || !body) return {};
+  if (in_vector_ || machine_.lanes == 1 || !pieces || *pieces < 2 || !body) return emit_serial(s);
   const std::int64_t step = machine_.lanes * kAccumulators;
   std::unordered_set<const loops::StmtNode*> in_pieces;
+  std::int64_t longest = step;  // piece
   for (const Stmt& child : body->stmts) {
     const auto* vector = as<loops::For>(child);
     if (!vector || vector->kind != loops::LoopKind::Vector) continue;
     const auto extent = vector->extent.int_value();
-    if (!extent || *extent % step != 0 || *pieces * *extent > kLongestChain * step) continue;
+    if (!extent || *extent % step != 0 || *extent > kLongestChain * step) continue;
+    longest = std::max(longest, *extent);
     for (const Accumulator& a : find_accumulators(*vector))
       if (!a.conditional) in_pieces.insert(a.key);
   }
-  if (in_pieces.empty()) return {};
+  if (in_pieces.empty()) return emit_serial(s);
   std::vector<Accumulator> found = find_accumulators(s);
   std::erase_if(found, [&](const Accumulator& a) { return !in_pieces.contains(a.key); });
   for (Accumulator& a : found) a.conditional = false;
-  return found;
+  const std::int64_t length = kLongestChain * step / longest;
+  accumulating(std::move(found), kAccumulators, *pieces > length,
+               [&](const PutAway& put_away) { emit_serial(s, length, put_away); });
 }
 
-void Emitter::accumulating(std::vector<Accumulator> accumulators, int registers,
-                           const std::function<void()>& emit_loop) {
+void Emitter::accumulating(std::vector<Accumulator> accumulators, int registers, bool long_loop,
+                           const std::function<void(const PutAway&)>& emit_loop) {
   const auto outer = accumulators_;
+  std::vector<const Accumulator*> long_sums;
   for (Accumulator& a : accumulators) {
     const DType t = a.source->buffer->dtype;
     llvm::Value* start =
         b_.CreateVectorSplat(static_cast<unsigned>(machine_.lanes), identity(a.source->reducer, t));
-    for (int i = 0; i < registers; ++i) {
-      a.registers.push_back(local(start->getType(), "sum"));
-      b_.CreateStore(start, a.registers.back());
+    const auto slot = [&](const char* name) {
+      llvm::AllocaInst* s = local(start->getType(), name);
+      b_.CreateStore(start, s);
+      return s;
+    };
+    for (int i = 0; i < registers; ++i) a.registers.push_back(slot("sum"));
+    if (long_loop && is_float_sum(*a.source)) {
+      a.total = slot("total");
+      a.lost = slot("lost");
+      long_sums.push_back(&a);
     }
     if (a.conditional) {
       a.used = local(b_.getInt1Ty(), "used");
@@ -185,10 +222,23 @@ void Emitter::accumulating(std::vector<Accumulator> accumulators, int registers,
     }
     accumulators_[a.key] = &a;
   }
-  emit_loop();
+  const auto all_away = [&] {
+    for (const Accumulator* a : long_sums) put_away(*a);
+  };
+  emit_loop(long_sums.empty() ? PutAway() : all_away);
   accumulators_ = outer;
   memo_.clear();
   for (Accumulator& a : accumulators) finish(a);
+}
+
+void Emitter::loop_in_parts(llvm::Value* begin, llvm::Value* end, std::int64_t step, std::int64_t length,
+                            const PutAway& put_away, const std::function<void(llvm::Value*)>& body) {
+  if (!put_away) return loop(begin, end, step, false, body);
+  loop(begin, end, length * step, false, [&](llvm::Value* first) {
+    llvm::Value* next = b_.CreateAdd(first, i64(length * step));
+    loop(first, b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, next, end), step, true, body);
+    put_away();
+  });
 }
 
 void Emitter::emit_vector(const loops::For& s) {
@@ -199,11 +249,13 @@ void Emitter::emit_vector(const loops::For& s) {
   std::vector<Accumulator> accumulators = find_accumulators(s);
   const bool short_loop = extent >= 0 && extent < kAccumulators * machine_.lanes;
   const int sets = accumulators.empty() || short_loop || contains_loop(s.body) ? 1 : kAccumulators;
+  const bool long_loop = extent < 0 || extent > kLongestChain * sets * machine_.lanes;
   std::erase_if(accumulators, [&](const Accumulator& a) { return accumulators_.contains(a.key); });
-  accumulating(std::move(accumulators), sets, [&] { emit_steps(s, n, sets); });
+  accumulating(std::move(accumulators), sets, long_loop,
+               [&](const PutAway& put_away) { emit_steps(s, n, sets, put_away); });
 }
 
-void Emitter::emit_steps(const loops::For& s, llvm::Value* n, int sets) {
+void Emitter::emit_steps(const loops::For& s, llvm::Value* n, int sets, const PutAway& put_away) {
   const std::int64_t lanes = machine_.lanes;
   in_vector_ = true;
   lanes_ = static_cast<int>(lanes);
@@ -218,7 +270,7 @@ void Emitter::emit_steps(const loops::For& s, llvm::Value* n, int sets) {
   llvm::Value* done = i64(0);
   if (sets > 1) {
     llvm::Value* end = whole(done, sets * lanes);
-    loop(done, end, sets * lanes, false, [&](llvm::Value* i) {
+    loop_in_parts(done, end, sets * lanes, kLongestChain, put_away, [&](llvm::Value* i) {
       for (accumulator_set_ = 0; accumulator_set_ < sets; ++accumulator_set_)
         step(b_.CreateAdd(i, i64(accumulator_set_ * lanes)));
     });
@@ -226,7 +278,7 @@ void Emitter::emit_steps(const loops::For& s, llvm::Value* n, int sets) {
     done = end;
   }
   llvm::Value* end = whole(done, lanes);
-  loop(done, end, lanes, false, step);
+  loop_in_parts(done, end, lanes, kLongestChain, sets > 1 ? PutAway() : put_away, step);
   if (needs_scalar_tail(s.body)) {
     lanes_ = 1;
     loop(end, n, 1, false, [&](llvm::Value* i) {
