@@ -5,6 +5,7 @@ layers, which come as one op, and what others need (pairs.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def unroll(graph: fx.Graph) -> None:
 def expand(node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Adds before `node` what the function computes; its results, with nodes in the place of tensors."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
+    leaves = [_inner(leaf) for leaf in leaves]
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
     fakes = [leaves[i].meta["val"] for i in places]
     shape: list[pytree.TreeSpec] = []
@@ -58,6 +60,23 @@ def expand(node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) 
     return pytree.tree_unflatten(_copied(node, module, [leaves[i] for i in places]), shape[0])
 
 
+def _inner(leaf: Any) -> Any:
+    """The graph within the graph that a node stands for; all else as it is."""
+    if not isinstance(leaf, fx.Node) or leaf.op != "get_attr":
+        return leaf
+    held = attrgetter(str(leaf.target))(leaf.graph.owning_module)
+    return held if isinstance(held, fx.GraphModule) else leaf
+
+
+def _constant(graph: fx.Graph, value: Tensor) -> fx.Node:
+    """A tensor that was made while the function was traced, as an attribute of the graph's module."""
+    owner = graph.owning_module
+    assert owner is not None
+    name = f"_constant_{len(list(owner.named_buffers()))}"
+    owner.register_buffer(name, value)
+    return graph.get_attr(name)
+
+
 def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> list[fx.Node]:
     source = {key: node.meta[key] for key in _SOURCE if key in node.meta}
     copies: dict[fx.Node, fx.Node] = {}
@@ -68,6 +87,9 @@ def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> lis
                 copies[inner] = next(remaining)
             elif inner.op == "output":
                 return [copies[result] for result in inner.args[0]]
+            elif inner.op == "get_attr":
+                copies[inner] = _constant(node.graph, getattr(module, inner.target))
+                copies[inner].meta = {**source, "val": inner.meta.get("val")}
             else:
                 copies[inner] = node.graph.node_copy(inner, copies.__getitem__)
                 copies[inner].meta = {**source, "val": inner.meta["val"]}

@@ -20,6 +20,7 @@ from deepseek.torch import (  # noqa: F401 - they register
     counted,
     ctc,
     distances,
+    flex,
     foreach,
     fractional,
     grids,

@@ -414,8 +414,8 @@ def copy(b: Builder, x: Value, source: Value, non_blocking: bool = False) -> Val
 
 
 @rule(aten._to_copy.default)
-def to_copy(b: Builder, x: Value, **kwargs: Any) -> Value:
-    return b.cast(x, b.dtype())
+def to_copy(b: Builder, x: Operand, **kwargs: Any) -> Value:
+    return b.tensor(x, b.dtype())
 
 
 @rule(torch.ops.prims.convert_element_type.default)
