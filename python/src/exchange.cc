@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 
 #include "context.h"
 #include "deepseek/give_back.h"
@@ -166,8 +167,7 @@ class TensorContext : public PyContext {
         run(views.inputs, views.outputs, handover);
       else
         run(views.inputs, views.outputs);
-      // By now the graphs that this was compiled from, or the file that it was read from, have been freed.
-      if (!has_run_.exchange(true)) give_back_memory();
+      if (!has_run_.exchange(true)) settle(*layouts);
     }
     idle_views_.push_back(std::move(views));
     inputs.clear();
@@ -187,8 +187,9 @@ class TensorContext : public PyContext {
     nb::object memory;  // an alias of it: while it lives, no other memory has that address
   };
   struct Layout {
-    nb::tuple arguments;   // what `empty` is called with
-    bool is_late = false;  // made when it is first written
+    nb::tuple arguments;  // what `empty` is called with
+    std::size_t bytes;
+    bool is_late;  // made when it is first written
   };
   using Layouts = std::vector<Layout>;
   // Of the tensors of one run; those of parameters stay undefined. Kept for the next run: memory that comes and goes
@@ -257,6 +258,16 @@ class TensorContext : public PyContext {
     input.memory = tensor.attr("detach")();
   }
 
+  // After the first run: by now the graphs that this was compiled from, or the file that it was read from, have been
+  // freed.
+  void settle(const Layouts& layouts) {
+    std::size_t from_heap = 0;
+    for (const Layout& layout : layouts)
+      if (layout.is_late && layout.bytes < kNeverFromHeap) from_heap += layout.bytes;
+    stays_.emplace(from_heap);
+    give_back_memory();
+  }
+
   static std::uint64_t version_of(nb::handle tensor) {
     static PyObject* const name = PyUnicode_InternFromString("_version");
     const nb::object version = nb::steal(PyObject_GetAttr(tensor.ptr(), name));
@@ -276,7 +287,7 @@ class TensorContext : public PyContext {
       for (std::size_t i = dims.size(); i-- > 0; stride *= std::max<std::int64_t>(1, dims[i]))
         PyTuple_SET_ITEM(strides.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(stride));
       const auto size = static_cast<std::size_t>(bytes(outputs_[k], numel(dims)));
-      made->push_back({nb::make_tuple(shapes[k], strides, dtypes_[k]), size >= kChangesHands});
+      made->push_back({nb::make_tuple(shapes[k], strides, dtypes_[k]), size, size >= kChangesHands});
     }
     shapes_ = shapes;
     layouts_ = made;
@@ -294,6 +305,7 @@ class TensorContext : public PyContext {
   std::shared_ptr<const Layouts> layouts_;
   std::vector<Views> idle_views_;
   std::atomic<bool> has_run_{false};
+  std::optional<StaysInHeap> stays_;
 };
 
 }  // namespace

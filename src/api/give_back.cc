@@ -1,12 +1,18 @@
 #include "deepseek/give_back.h"
 
 #include <cstdint>
+#include <cstdlib>
 
 #ifdef __GLIBC__
 #include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <string_view>
 #endif
 
 namespace deepseek {
@@ -37,14 +43,67 @@ int drop_code(dl_phdr_info* object, std::size_t /*size*/, void* /*unused*/) {
   return 1;
 }
 
+// Where the C library's own thresholds end, which follow what a process frees: pieces from here on come from the system
+// each time, and so much of its heap stays free.
+constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
+constexpr std::size_t kStaysAnyway = 2 * kNeverFromHeap;
+
+struct Heap {
+  std::mutex mutex;
+  std::size_t kept = 0;
+  bool is_told = false;
+};
+
+Heap& heap() {
+  static Heap* const instance = new Heap;  // outlives what ends with the process
+  return *instance;
+}
+
+bool has_user_chosen() {
+  static const bool chosen = [] {
+    const char* const tunables = std::getenv("GLIBC_TUNABLES");
+    return std::getenv("MALLOC_TRIM_THRESHOLD_") || std::getenv("MALLOC_MMAP_THRESHOLD_") ||
+           (tunables && std::string_view(tunables).find("glibc.malloc.") != std::string_view::npos);
+  }();
+  return chosen;
+}
+
+// Once told, the C library moves neither threshold by itself.
+void tell(Heap& to) {
+  if (!to.is_told) mallopt(M_MMAP_THRESHOLD, static_cast<int>(kNeverFromHeap));
+  to.is_told = true;
+  const std::size_t most = std::numeric_limits<int>::max();
+  mallopt(M_TRIM_THRESHOLD, static_cast<int>(std::clamp(2 * to.kept, kStaysAnyway, most)));
+}
+
 }  // namespace
 
+void give_back_heap() { malloc_trim(0); }
+
 void give_back_memory() {
-  malloc_trim(0);
+  give_back_heap();
   dl_iterate_phdr(drop_code, nullptr);
 }
+
+StaysInHeap::StaysInHeap(std::size_t bytes) : bytes_(bytes < kStaysAnyway || has_user_chosen() ? 0 : bytes) {
+  if (bytes_ == 0) return;
+  const std::lock_guard lock(heap().mutex);
+  heap().kept += bytes_;
+  tell(heap());
+}
+
+StaysInHeap::~StaysInHeap() {
+  if (bytes_ == 0) return;
+  const std::lock_guard lock(heap().mutex);
+  heap().kept -= bytes_;
+  tell(heap());
+  give_back_heap();
+}
 #else
+void give_back_heap() {}
 void give_back_memory() {}
+StaysInHeap::StaysInHeap(std::size_t bytes) : bytes_(bytes) {}
+StaysInHeap::~StaysInHeap() = default;
 #endif
 
 }  // namespace deepseek

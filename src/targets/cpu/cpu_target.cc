@@ -2,13 +2,13 @@
 
 #include <llvm/ADT/StringRef.h>
 #include <llvm/TargetParser/Host.h>
-#include <malloc.h>
 
 #include <atomic>
 #include <mutex>
 #include <unordered_map>
 
 #include "deepseek/error.h"
+#include "deepseek/give_back.h"
 #include "runtime/in_parallel.h"
 #include "targets/cpu/isa.h"
 #include "targets/cpu/jit.h"
@@ -83,13 +83,6 @@ class ForeignKernel final : public Kernel {
   KernelImage image_;
 };
 
-// Code generation frees much memory in small pieces, which the C library would keep for itself.
-void give_back_free_memory() {
-#if defined(__GLIBC__)
-  malloc_trim(0);
-#endif
-}
-
 class CpuTarget final : public Target {
  public:
   CpuTarget(CpuIsa isa, bool runs_here) : isa_(std::move(isa)) { isa_.info.runs_here = runs_here; }
@@ -129,7 +122,7 @@ class CpuTarget final : public Target {
     std::atomic<bool> generated{false};
     in_parallel(jobs.size(),
                 [&](std::size_t i) { jobs[i].code = code(jobs[i].program, jobs[i].key, generated); });
-    if (generated) give_back_free_memory();
+    if (generated) give_back_heap();  // of small pieces, which the C library would keep
     std::vector<std::shared_ptr<const Kernel>> kernels;
     for (const std::size_t job : job_of) {
       std::size_t workspaces = 0;
