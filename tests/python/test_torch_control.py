@@ -152,3 +152,41 @@ def test_a_map(train: bool) -> None:
 
     inputs = [(numbers(n, 4), numbers(4, seed=3)) for n in (3, 1)]
     assert not check(function, inputs, train=train).eager_ops
+
+
+@torch.compiler.nested_compile_region
+def region(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.nn.functional.gelu(x @ weight) + x
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_regions(train: bool, dynamic: bool) -> None:
+    def function(x: Tensor, weight: Tensor) -> Tensor:
+        for _ in range(3):
+            x = region(x, weight).sin()
+        return region(x[:, :3], weight[:3, :3])
+
+    inputs = [(numbers(n, 4), numbers(4, 4, seed=3)) for n in (3, 5)]
+    explanation = check(function, inputs, train=train, dynamic=dynamic)
+    assert not explanation.eager_ops
+
+
+def test_a_region_that_draws() -> None:
+    @torch.compiler.nested_compile_region
+    def dropped(x: Tensor) -> Tensor:
+        return torch.nn.functional.dropout(x.sin(), 0.5)
+
+    def function(x: Tensor) -> Tensor:
+        return dropped(dropped(x) + torch.rand_like(x))
+
+    torch._dynamo.reset()
+    bridge.reset()
+    found = []
+    for run in (torch.compile(function, backend="deepseek", fullgraph=True), function):
+        torch.manual_seed(5)
+        x = numbers(6, 4).requires_grad_()
+        y = run(x)
+        found.append([y.detach(), *torch.autograd.grad(y.square().sum(), x), torch.rand(2)])
+    torch.testing.assert_close(*found)
+    assert not bridge.explain().eager_ops

@@ -24,7 +24,7 @@ from deepseek.errors import invalid
 from deepseek.specialized import Specializations
 from deepseek.torch import cached, masked, pairs, report, saved
 from deepseek.torch.cached import Compiled
-from deepseek.torch.expansion import unroll
+from deepseek.torch.expansion import inline, unroll
 from deepseek.torch.library import decompositions
 from deepseek.torch.nodes import Refused, source_of
 from deepseek.torch.pairs import BORDERS
@@ -87,6 +87,7 @@ def compile_graph(
 
 def _compile_graph(module: fx.GraphModule, kind: str, options: Options) -> Compiled:
     graph = module.graph
+    inline(graph)
     _prepare_inner(module)
     written = take_writes(graph)
     unroll(graph)

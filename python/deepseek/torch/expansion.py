@@ -4,6 +4,7 @@ layers, which come as one op, and what others need (pairs.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -33,6 +34,29 @@ def unroll(graph: fx.Graph) -> None:
         for user in list(node.users):
             user.replace_all_uses_with(results[user.args[1]])
     graph.eliminate_dead_code(has_effect)
+
+
+def inline(graph: fx.Graph) -> None:
+    """Puts regions that are compiled once for several calls (nested_compile_region) where they are called."""
+    done = False
+    while not done:
+        done = True
+        for node in graph.find_nodes(op="call_function", target=torch.ops.higher_order.invoke_subgraph):
+            region, operands = _inner(node.args[0]), list(node.args[2:])
+            inputs = region.graph.find_nodes(op="placeholder")
+            if not all(_type(a) == _type(b) for a, b in zip(inputs, operands, strict=True)):
+                continue
+            results = _copied(node, region, operands)
+            for user in list(node.users):
+                user.replace_all_uses_with(results[user.args[1]])
+                graph.erase_node(user)
+            graph.erase_node(node)
+            done = False
+
+
+def _type(argument: Any) -> str:
+    value = argument.meta.get("val") if isinstance(argument, fx.Node) else argument
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else str(value)
 
 
 def expand(node: fx.Node, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -68,16 +92,17 @@ def _inner(leaf: Any) -> Any:
     return held if isinstance(held, fx.GraphModule) else leaf
 
 
-def _constant(graph: fx.Graph, value: Tensor) -> fx.Node:
-    """A tensor that was made while the function was traced, as an attribute of the graph's module."""
+def _constant(graph: fx.Graph, value: Any) -> fx.Node:
+    """What a copied graph holds, a tensor or a graph, as an attribute of the graph's module."""
     owner = graph.owning_module
     assert owner is not None
-    name = f"_constant_{len(list(owner.named_buffers()))}"
-    owner.register_buffer(name, value)
+    taken = vars(owner).keys() | owner._buffers.keys() | owner._modules.keys()
+    name = next(name for k in itertools.count() if (name := f"_copied_{k}") not in taken)
+    setattr(owner, name, value)
     return graph.get_attr(name)
 
 
-def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> list[fx.Node]:
+def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[Any]) -> list[Any]:
     source = {key: node.meta[key] for key in _SOURCE if key in node.meta}
     copies: dict[fx.Node, fx.Node] = {}
     remaining = iter(inputs)
@@ -86,7 +111,7 @@ def _copied(node: fx.Node, module: fx.GraphModule, inputs: list[fx.Node]) -> lis
             if inner.op == "placeholder":
                 copies[inner] = next(remaining)
             elif inner.op == "output":
-                return [copies[result] for result in inner.args[0]]
+                return [copies.get(result) for result in inner.args[0]]
             elif inner.op == "get_attr":
                 copies[inner] = _constant(node.graph, getattr(module, inner.target))
                 copies[inner].meta = {**source, "val": inner.meta.get("val")}
