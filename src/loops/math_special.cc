@@ -177,8 +177,12 @@ Expr rem(const Expr& a, const Expr& b) {
   }
   const Expr nearest = residues.product(power, residues.nearest(residues.nearest(top.m)));
   const Expr rest = select(nearest < 0, nearest + divisor.m, nearest) * 0x1p-52;
+  // A quotient of less than 53 bits is one too large at most, and what it leaves is exact.
+  const Expr quotient = x / d, left = fma(-trunc(quotient), d, x), near = select(left < 0, left + d, left);
+  const Expr far = quotient >= 0x1p52;
   const Expr invalid = is_nan(x) || is_nan(d) || is_inf(x) || d == 0;
-  const Expr r = select(invalid, kNan, select(x < d, x, scale(rest, divisor.exponent + 52)));
+  const Expr r =
+      select(invalid, kNan, select(far, scale(rest, divisor.exponent + 52), select(x < d, x, near)));
   return with_sign(cast(a.type(), r), a);
 }
 

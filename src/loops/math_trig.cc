@@ -176,7 +176,7 @@ Arc arc(const Expr& x) {
 
 Expr trigonometric64(Trigonometric f, const Expr& x) {
   const Expr far = abs(x) >= 0x1p44 && abs(x) < kInfinity;
-  return trigonometric(f, x, select(far, reduce_huge64(select(far, x, f64(0x1p44))), reduce(x)));
+  return trigonometric(f, x, select(far, reduce_huge64(x), reduce(x)));
 }
 
 Expr trigonometric32(Trigonometric f, const Expr& x) {

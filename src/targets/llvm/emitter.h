@@ -88,7 +88,12 @@ class Emitter {
   Val emit_unary(loops::Op op, DType t, const Val& x);
   Val emit_binary(const loops::Expr& e, const Val& x, const Val& y);
   Val emit_compare(loops::Op op, DType t, const Val& x, const Val& y);
-  Val emit_select(DType t, const Val& c, const Val& x, const Val& y);
+  Val emit_choice(const loops::Expr& e);
+  Val emit_select(const Val& c, const Val& x, const Val& y);
+  // A branch around one arm of each of these, taken where any of the lanes is set.
+  void emit_where_wanted(llvm::Value* lanes, std::span<const loops::Expr> choices, std::size_t arm);
+  std::vector<loops::Expr> choices_by(const loops::Expr& condition, std::size_t arm) const;
+  bool are_costly(std::span<const loops::Expr> choices, std::size_t arm) const;
   // Index arithmetic on Uniform and Linear values; an empty result means that the vectors are needed.
   Val linear_binary(const loops::Expr& e, const Val& x, const Val& y);
   Val linear_divide(loops::Op op, const Val& x, const Val& y);
@@ -161,8 +166,9 @@ class Emitter {
   void emit_serial(const loops::For& s, std::int64_t length = 0, const PutAway& put_away = {});
   void emit_hardware_loop(const loops::For& s);
   void emit_vector(const loops::For& s);
-  // Emits `then` where the condition holds; falls through afterwards.
-  void when(llvm::Value* condition, const std::function<void()>& then, const char* name);
+  // Emits `then` where the condition holds, `otherwise` (which may be empty) where not; falls through afterwards.
+  void when(llvm::Value* condition, const std::function<void()>& then, const char* name,
+            const std::function<void()>& otherwise = {});
   // for (i = begin; i < end; i += step) body(i), at least one iteration being known if `entered`.
   void loop(llvm::Value* begin, llvm::Value* end, std::int64_t step, bool entered,
             const std::function<void(llvm::Value*)>& body);
@@ -229,6 +235,8 @@ class Emitter {
   std::unordered_map<const loops::TileNode*, std::shared_ptr<TileState>> tiles_;
   // Of the statement being emitted; an expression is kept alive while its node is a key.
   std::unordered_map<const loops::ExprNode*, std::pair<loops::Expr, Val>> memo_;
+  std::vector<loops::Expr> roots_;                       // its expressions
+  std::unordered_set<const loops::ExprNode*> choosing_;  // Selects whose arms are being emitted
   std::unordered_map<const loops::StmtNode*, Accumulator*> accumulators_;
   llvm::GlobalVariable* zeros_ = nullptr;
 };

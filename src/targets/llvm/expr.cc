@@ -3,6 +3,7 @@
 #include <llvm/IR/DerivedTypes.h>
 #include <llvm/IR/Intrinsics.h>
 
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -20,6 +21,18 @@ using loops::Op;
 using Shape = Val::Shape;
 
 namespace {
+
+constexpr std::size_t kCostlyArm = 40;  // operations: take longer than a branch that is guessed wrong
+
+bool has_operations(const Expr& e, std::size_t least) {
+  std::unordered_set<const loops::ExprNode*> seen;
+  const std::function<void(const Expr&)> count = [&](const Expr& x) {
+    if (x->args.empty() || seen.size() > least || !seen.insert(x.get()).second) return;
+    for (const Expr& a : x->args) count(a);
+  };
+  count(e);
+  return seen.size() > least;
+}
 
 std::optional<std::int64_t> constant_int(const llvm::Value* v) {
   const auto* c = llvm::dyn_cast<ConstantInt>(v);
@@ -75,7 +88,7 @@ Val Emitter::emit_new(const Expr& e) {
     case Op::Load:
       return emit_load(*e);
     case Op::Select:
-      return emit_select(e->type, arg(0), arg(1), arg(2));
+      return emit_choice(e);
     case Op::Fma: {
       const std::array args{arg(0), arg(1), arg(2)};
       return apply(args, [&](auto v) -> llvm::Value* {
@@ -117,12 +130,92 @@ Val Emitter::emit_unary(Op op, DType t, const Val& x) {
   return apply(args, [&](auto v) { return unary(op, t, v[0]); });
 }
 
-Val Emitter::emit_select(DType t, const Val& c, const Val& x, const Val& y) {
-  (void)t;
+Val Emitter::emit_select(const Val& c, const Val& x, const Val& y) {
   if (c.uniform() && !(x.uniform() && y.uniform()))
     return {b_.CreateSelect(c.v, vec(x), vec(y)), Shape::Varying};
   const std::array args{c, x, y};
   return apply(args, [&](auto v) { return b_.CreateSelect(v[0], v[1], v[2]); });
+}
+
+// Selects of the statement by one condition, which are to share a branch. Beside a constant, or the argument itself, an arm
+// is what most lanes want: those are special values.
+std::vector<Expr> Emitter::choices_by(const Expr& condition, std::size_t arm) const {
+  const auto is_choice = [&](const Expr& x) {
+    return x.op() == Op::Select && x->args[0].get() == condition.get();
+  };
+  std::vector<Expr> found;
+  for (const Expr& root : roots_)
+    loops::visit(root, [&](const Expr& x) {
+      if (!is_choice(x) || memo_.contains(x.get()) || choosing_.contains(x.get())) return;
+      Expr other = x->args[3 - arm];
+      while (other.op() == Op::Cast) other = other->args[0];
+      bool alone = !other->args.empty() && other.op() != Op::Load;
+      for (const std::size_t i : {1, 2})
+        loops::visit(x->args[i], [&](const Expr& inside) { alone = alone && !is_choice(inside); });
+      if (alone) found.push_back(x);
+    });
+  return found;
+}
+
+// Whether the arms need so many operations, which nothing else does, that a branch around them costs less.
+bool Emitter::are_costly(std::span<const Expr> choices, std::size_t arm) const {
+  std::unordered_set<const loops::ExprNode*> seen, chosen;
+  for (const Expr& x : choices) chosen.insert(x.get());
+  std::size_t cost = 0;
+  const std::function<void(const Expr&, bool)> count = [&](const Expr& x, bool counts) {
+    if (x->args.empty() || memo_.contains(x.get()) || !seen.insert(x.get()).second) return;
+    cost += counts ? 1 : 0;
+    for (std::size_t i = 0; i < x->args.size(); ++i)
+      if (i != arm || !chosen.contains(x.get())) count(x->args[i], counts);
+  };
+  for (const Expr& root : roots_) count(root, false);
+  for (const Expr& x : choices) count(x->args[arm], true);
+  return cost > kCostlyArm;
+}
+
+Val Emitter::emit_choice(const Expr& e) {
+  const Val condition = emit(e->args[0]);
+  if (lanes_ > 1 && !condition.uniform()) {
+    for (const std::size_t arm : {1, 2}) {
+      if (!has_operations(e->args[arm], kCostlyArm)) continue;
+      const std::vector<Expr> choices = choices_by(e->args[0], arm);
+      const bool found =
+          std::any_of(choices.begin(), choices.end(), [&](const Expr& x) { return x.get() == e.get(); });
+      if (!found || !are_costly(choices, arm)) continue;
+      emit_where_wanted(condition.v, choices, arm);
+      return memo_.at(e.get()).second;
+    }
+  }
+  const Val yes = emit(e->args[1]), no = emit(e->args[2]);
+  return emit_select(condition, yes, no);
+}
+
+void Emitter::emit_where_wanted(llvm::Value* lanes, std::span<const Expr> choices, std::size_t arm) {
+  std::vector<llvm::Value*> cheap, results;
+  for (const Expr& x : choices) choosing_.insert(x.get());
+  for (const Expr& x : choices) cheap.push_back(vec(emit(x->args[3 - arm])));
+  if (arm == 2) lanes = b_.CreateNot(lanes);
+  auto& context = module_.getContext();
+  auto* inside = llvm::BasicBlock::Create(context, "wanted", frame_.function);
+  auto* after = llvm::BasicBlock::Create(context, "chosen", frame_.function);
+  llvm::Value* wanted = any(select_mask(mask_, lanes));
+  llvm::BasicBlock* before = b_.GetInsertBlock();
+  b_.CreateCondBr(wanted, inside, after);
+  b_.SetInsertPoint(inside);
+  auto known = memo_;  // holds after the branch as well
+  for (std::size_t i = 0; i < choices.size(); ++i)
+    results.push_back(b_.CreateSelect(lanes, vec(emit(choices[i]->args[arm])), cheap[i]));
+  llvm::BasicBlock* end = b_.GetInsertBlock();
+  b_.CreateBr(after);
+  b_.SetInsertPoint(after);
+  memo_ = std::move(known);
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    llvm::PHINode* phi = b_.CreatePHI(cheap[i]->getType(), 2);
+    phi->addIncoming(cheap[i], before);
+    phi->addIncoming(results[i], end);
+    memo_.emplace(choices[i].get(), std::pair(choices[i], Val{phi, Shape::Varying}));
+    choosing_.erase(choices[i].get());
+  }
 }
 
 Val Emitter::emit_binary(const Expr& e, const Val& x, const Val& y) {

@@ -72,7 +72,7 @@ Val Emitter::load(const Memory& m, const Val& index, const Val* predicate, const
   const bool varying_predicate = predicate && !predicate->uniform();
   const auto finish = [&](llvm::Value* v, Shape shape) {
     const Val x{from_memory(v, m.dtype), shape};
-    return predicate ? emit_select(m.dtype, *predicate, x, *otherwise) : x;
+    return predicate ? emit_select(*predicate, x, *otherwise) : x;
   };
   if (index.uniform()) {
     // One address for all lanes; it must not be touched when no lane wants it.
@@ -186,7 +186,7 @@ Val Emitter::load_packed(const Memory& m, const Val& index, const Val* predicate
     return is_signed(m.dtype) && !is_float(m.dtype) ? b_.CreateAShr(high, unused)
                                                     : b_.CreateLShr(high, unused);
   });
-  return predicate ? emit_select(m.dtype, *predicate, x, *otherwise) : x;
+  return predicate ? emit_select(*predicate, x, *otherwise) : x;
 }
 
 void Emitter::store_packed(const Memory& m, llvm::Value* index, llvm::Value* value) {

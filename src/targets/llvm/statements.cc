@@ -61,6 +61,10 @@ void Emitter::bind(const loops::Buffer& buffer, llvm::Value* base) {
 
 void Emitter::emit(const Stmt& s) {
   memo_.clear();
+  roots_.clear();
+  loops::visit_exprs(s, [&](const loops::Expr& e) {
+    if (e.get() != nullptr) roots_.push_back(e);
+  });
   if (!keeps_memory(s)) settle_tiles();
   std::visit(
       [&](const auto& v) {
@@ -128,20 +132,30 @@ void Emitter::emit_barrier() {
 #endif
 }
 
-void Emitter::when(llvm::Value* condition, const std::function<void()>& then, const char* name) {
+void Emitter::when(llvm::Value* condition, const std::function<void()>& then, const char* name,
+                   const std::function<void()>& otherwise) {
   if (const auto* c = llvm::dyn_cast<ConstantInt>(condition)) {
-    if (c->isOne()) then();
+    if (c->isOne()) {
+      then();
+    } else if (otherwise) {
+      otherwise();
+    }
     return;
   }
   auto& context = module_.getContext();
   auto* inside = BasicBlock::Create(context, name, frame_.function);
+  auto* other = otherwise ? BasicBlock::Create(context, "else", frame_.function) : nullptr;
   auto* after = BasicBlock::Create(context, "after", frame_.function);
-  b_.CreateCondBr(condition, inside, after);
-  b_.SetInsertPoint(inside);
-  memo_.clear();
-  then();
-  memo_.clear();
-  b_.CreateBr(after);
+  b_.CreateCondBr(condition, inside, other ? other : after);
+  const auto branch = [&](BasicBlock* from, const std::function<void()>& f) {
+    b_.SetInsertPoint(from);
+    memo_.clear();
+    f();
+    memo_.clear();
+    b_.CreateBr(after);
+  };
+  branch(inside, then);
+  if (other) branch(other, otherwise);
   b_.SetInsertPoint(after);
 }
 
@@ -295,8 +309,7 @@ void Emitter::emit_if(const loops::If& s) {
     };
   };
   if (condition.uniform()) {
-    when(condition.v, branch(s.then), "then");
-    if (s.otherwise) when(b_.CreateNot(condition.v), branch(s.otherwise), "else");
+    when(condition.v, branch(s.then), "then", s.otherwise ? branch(s.otherwise) : std::function<void()>());
     return;
   }
   const auto masked = [&](llvm::Value* lanes, const Stmt& body) {
