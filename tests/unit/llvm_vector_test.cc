@@ -1,7 +1,9 @@
 // Vector loops through LLVM, against results computed here.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "deepseek/tensor.h"
@@ -85,6 +87,36 @@ TEST_P(LlvmVector, NarrowTailsOfOneElement) {
         for (std::int64_t k = 0; k < 2 * n; ++k)
           ASSERT_EQ(out.at(k), in[static_cast<std::size_t>(k)]) << name(t) << " " << n << " at " << k;
       }
+}
+
+// uint8(round(x) + zero): halves go to even numbers, what is beyond saturates, NaN is 0.
+TEST_P(LlvmVector, QuantisedBytes) {
+  constexpr float kLargestByte = 255, kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> in = {std::nanf(""), kInfinity, -kInfinity,    3e38f,      -3e38f,
+                           1e-40f,        -0.0f,     2147483648.0f, 33554433.0f};
+  for (int i = -600; i <= 600; ++i)
+    for (const float by : {0.0f, 1e-4f, -1e-4f}) in.push_back(static_cast<float>(i) / 2 + by);
+  for (const float zero : {0.0f, 120.0f, 255.0f, -7.0f, 65536.0f, 0.5f, 1e9f}) {
+    const Expr n = symbol("n");
+    const Buffer x = make_buffer("x", DType::F32, Space::Global, n),
+                 y = make_buffer("y", DType::U8, Space::Global, n);
+    const Var i = loop_var("i", n);
+    const Expr whole = make(Op::Round, {load(x, var(i))}) + constant(DType::F32, static_cast<double>(zero));
+    const Program p{"quantise",
+                    {{x, Access::Read}, {y, Access::Write}},
+                    {"n"},
+                    {},
+                    vector_loop(i, n, stmt(Store{y, var(i), cast(DType::U8, whole), {}}))};
+    const auto size = static_cast<std::int64_t>(in.size());
+    const std::vector<std::uint8_t> out(in.size());
+    const auto run = run_kernel(*compile(p), p, {bytes_of(in), bytes_of(out)}, {{size}}, Guard::End);
+    const auto got = run.values<std::uint8_t>(1);
+    for (std::size_t k = 0; k < in.size(); ++k) {
+      const float sum = std::nearbyint(in[k]) + zero;
+      const float byte = std::isnan(sum) ? 0 : std::clamp(sum, 0.0f, kLargestByte);
+      ASSERT_EQ(got[k], static_cast<std::uint8_t>(byte)) << in[k] << " + " << zero;
+    }
+  }
 }
 
 TEST_P(LlvmVector, SumKeepsLanesAndAddsThem) {

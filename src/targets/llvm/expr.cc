@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "deepseek/error.h"
 #include "loops/convert.h"
@@ -43,6 +45,25 @@ std::optional<std::int64_t> constant_int(const llvm::Value* v) {
 bool fits_31_bits(const Expr& e) {
   const loops::Range r = loops::range(e);
   return r.min && r.max && *r.min >= 0 && *r.max < (std::int64_t{1} << 31);
+}
+
+// uint8(round(x) + zero), which is how floats are quantised; zero is a whole number that floats hold.
+struct Quantised {
+  Expr x;
+  double zero = 0;
+};
+
+std::optional<Quantised> quantised(const loops::ExprNode& e) {
+  constexpr double kLargestZero = 1 << 16;
+  Expr x = e.args[0];
+  double zero = 0;
+  if (e.type != DType::U8 || x.type() != DType::F32) return std::nullopt;
+  if (x.op() == Op::Add && x->args[1].is_const()) {
+    zero = std::get<double>(x->args[1]->value);
+    x = x->args[0];
+  }
+  if (x.op() != Op::Round || zero != std::trunc(zero) || std::abs(zero) > kLargestZero) return std::nullopt;
+  return Quantised{x->args[0], zero};
 }
 
 }  // namespace
@@ -100,6 +121,21 @@ Val Emitter::emit_new(const Expr& e) {
     }
     case Op::Cast: {
       const DType from = e->args[0].type();
+      if (const auto q = machine_.gpu ? std::nullopt : quantised(*e)) {
+        // What lies within the bounds is rounded when it becomes an integer. NaN becomes 0 as well.
+        constexpr double kLargestByte = 255;
+        const std::array rounded{emit(q->x)};
+        return apply(rounded, [&](auto v) {
+          llvm::Type *floats = v[0]->getType(), *words = shaped(b_.getInt32Ty(), v[0]);
+          llvm::Value *low = llvm::ConstantFP::get(floats, -q->zero),
+                      *high = llvm::ConstantFP::get(floats, kLargestByte - q->zero);
+          llvm::Value* x = b_.CreateSelect(b_.CreateFCmpOGT(v[0], low), v[0], low);
+          x = b_.CreateSelect(b_.CreateFCmpOLT(x, high), x, high);
+          x = b_.CreateIntrinsic(llvm::Intrinsic::lrint, {words, floats}, {x});
+          x = b_.CreateAdd(x, ConstantInt::getSigned(words, static_cast<std::int64_t>(q->zero)));
+          return b_.CreateTrunc(x, shaped(b_.getInt8Ty(), x));
+        });
+      }
       const std::array args{arg(0)};
       if (from == e->type) return args[0];
       return apply(args, [&](auto v) {
