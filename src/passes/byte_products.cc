@@ -120,6 +120,31 @@ bool write_border(GraphBuilder& g, const Node& n, Value& x, std::optional<double
   return true;
 }
 
+// A filter whose rows have an odd number of elements gets a column of zeros, as x where windows would leave it: what has no
+// border any more can be read in pairs where it lies.
+void even_rows(GraphBuilder& g, const Node& n, Value& x, Value& filters) {
+  if (!is_op(n, "conv") || n.attr<std::int64_t>("feature_groups") != 1 || n.in(0).rank() < 3) return;
+  const auto last = static_cast<std::size_t>(n.in(0).rank() - 3);
+  const char axis = static_cast<char>('0' + last);
+  const auto place = [&](const char* layout, char of) {
+    return static_cast<int>(n.attr<std::string>(layout).find(of));
+  };
+  const int in = place("input_layout", axis), taps = place("kernel_layout", axis);
+  const Dim width = x.dim(in), row = filters.dim(taps), channels = filters.dim(place("kernel_layout", 'I')),
+            made = n.outputs[0].shape[static_cast<std::size_t>(place("output_layout", axis))];
+  if (!width.is_static() || !row.is_static() || !channels.is_static() || !made.is_static()) return;
+  if (row.value() * channels.value() % 2 == 0 || row.value() == 1 || ints(n, "kernel_dilation")[last] != 1)
+    return;
+  const auto widened = [&](Value v, int along, std::int64_t by) {
+    Shape low(v.shape().size()), high(v.shape().size());
+    high[static_cast<std::size_t>(along)] = by;
+    return g.op("pad", {v}, {{"low", low}, {"high", high}, {"value", 0.0}});
+  };
+  const std::int64_t read = (made.value() - 1) * ints(n, "strides")[last] + row.value() + 1;
+  if (read > width.value()) x = widened(x, in, read - width.value());
+  filters = widened(filters, taps, 1);
+}
+
 // Whether fp32 is faster than int16, which is worth about half as many multiplies: where operands are found in each run, and
 // so would be packed in each, and where Winograd's algorithm needs a quarter of the products (kernels/winograd.cc).
 bool better_in_floats(const Node& n, Value right) {
@@ -173,13 +198,14 @@ std::vector<Value> byte_product(Graph& graph, const Node& n, bool in_words) {
   const auto shifted = [&](Value v, double by, DType to) {
     return g.cast(g.add(g.cast(v, DType::I32), by), to);
   };
-  const Value v = is_signed ? b->x : shifted(b->x, -kHalfOfByte, DType::I8);
+  Value v = is_signed ? b->x : shifted(b->x, -kHalfOfByte, DType::I8);
   Value u = a->x.dtype() == DType::U8 ? a->x : shifted(a->x, kHalfOfByte, DType::U8);
   const double moved = a->x.dtype() == DType::U8 ? 0 : kHalfOfByte;
   std::optional<double> zero = uniform(a->zero);  // of u
   if (zero) *zero += moved;
   Attrs attrs = n.attrs;
   if (!write_border(g, n, u, zero, attrs)) return {};
+  if (in_words && centred && zero && zero != 0) even_rows(g, n, u, v);
   Value total = g.op(n.op->name, {u, v}, attrs), moved_columns;
   if (!centred) {
     moved_columns = by_column(b->zero ? g.cast(b->zero, DType::I32) : g.scalar(0, DType::I32));
