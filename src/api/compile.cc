@@ -13,9 +13,10 @@
 namespace deepseek {
 namespace {
 
+// Whatever the numbers are.
 bool multiplies(const TargetInfo& target, DType operands) {
   return std::any_of(target.tiles.begin(), target.tiles.end(),
-                     [operands](const TileShape& t) { return t.operands == operands; });
+                     [operands](const TileShape& t) { return t.operands == operands && !t.wants_small(); });
 }
 
 constexpr std::string_view kPrecisions[] = {"fp32", "bf16", "int8", "int8_weights", "int4_weights", "auto"};

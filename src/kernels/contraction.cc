@@ -233,4 +233,10 @@ Dim product_of(const std::vector<Dim>& dims) {
 
 Contraction contraction_of(const Node& n) { return n.op->name == "matmul" ? matmul_of(n) : conv_of(n); }
 
+bool is_centred(const Group& group) {
+  return std::any_of(group.members.begin(), group.members.end(), [&](const Node* n) {
+    return n->op->name == "sub" && memory_of(n->in(0)).node == group.anchor;
+  });
+}
+
 }  // namespace deepseek::kernels

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/scope.h"
+#include "passes/groups.h"
 
 namespace deepseek::kernels {
 
@@ -34,5 +35,8 @@ Dim product_of(const std::vector<Dim>& dims);
 
 // Of a node for which is_contraction holds.
 Contraction contraction_of(const Node& n);
+
+// Whether the left operand's numbers lie around a zero point that is not 0: what it adds is subtracted from the product.
+bool is_centred(const Group& group);
 
 }  // namespace deepseek::kernels

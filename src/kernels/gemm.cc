@@ -34,7 +34,7 @@ constexpr std::int64_t kAliasingStride = 1024, kWayBytes = 4 << 10;
 constexpr double kMoveCost = 0.5, kRunCost = 10;
 constexpr std::int64_t kShortRun = 64;   // elements: cost less to move once their borders are written out
 constexpr double kMatrixUnit = 1.0 / 8;  // a multiply-add of a matrix unit, in those of vectors
-constexpr double kOfWords = 2.0 / 3;     // the same of int16, whose pairs are added apart
+constexpr double kOfWords = 2.0 / 3;     // the same of int16, or of tested bytes: pairs are added apart
 // Steps: a single chain of more multiply-adds loses too much by rounding.
 constexpr std::int64_t kLongestChain = 1 << 15;
 constexpr std::int64_t kLongTile = 512;  // steps: takes long beside waiting for what its epilogue reads
@@ -106,7 +106,8 @@ class GemmLowering {
       moves = (kMoveCost * depth + kRunCost * runs) * static_cast<double>(m * one.nr);
     }
     const double bytes = static_cast<double>(bits(tile_.operands)) / 32;
-    const double each = matrix_unit() ? kMatrixUnit : tile_.operands == DType::I16 ? kOfWords : bytes;
+    const bool in_words = tile_.operands == DType::I16 || tile_.wants_small();
+    const double each = matrix_unit() ? kMatrixUnit : in_words ? kOfWords : bytes;
     return static_cast<double>(size(batch_)) *
            cost_of(multiplies * each + moves, columns * depth * bytes, target_);
   }
@@ -160,7 +161,7 @@ class GemmLowering {
   // Rows that a task would have to pack are those of convolutions whose windows are not read where they are.
   bool in_place() const { return !gpu_ && (windows_ || g_.anchor->op->name == "matmul"); }
 
-  bool matrix_unit() const { return tile_.k > tile_.group; }
+  bool matrix_unit() const { return !tile_.in_vectors(); }
 
   // Threads of a GPU and copies into a scratchpad check the last rows; register tiles read whole tiles.
   bool masks_rows() const { return gpu_ || tile_.operands_in == Space::Shared; }
@@ -290,7 +291,7 @@ class GemmLowering {
   // How many of so many lines are asked for at a time while a tile is multiplied, and once in how many of its turns of
   // `at_once` steps: one of the two is 1, and the other a power of two.
   std::pair<std::int64_t, std::int64_t> turns_for(std::int64_t lines, std::int64_t at_once) const {
-    const std::int64_t turns = k_.is_static() ? k_.value() / (tile_.group * at_once) : 1;
+    const std::int64_t turns = k_.is_static() ? k_.value() / (tile_.group * tile_.steps * at_once) : 1;
     const auto power = [](std::int64_t n) {
       return static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1));
     };
@@ -463,14 +464,14 @@ class GemmLowering {
       first_column = first * stride;
     }
     const Expr k = first + var(one.var) * tile_.k, column = first_column + var(one.var) * (tile_.k * stride);
-    const bool full_depth = tile_.k == tile_.group || (k_.is_static() && k_.value() % tile_.k == 0);
+    const bool full_depth = tile_.in_vectors() || (k_.is_static() && k_.value() % tile_.k == 0);
     const Expr depth =
         full_depth || tile_.group > 1 ? Expr(tile_.k) : loops::min(Expr(tile_.k), expr_of(k_) - k);
     const Expr left_rows = masks_rows() ? rows : Expr(b_.mr);
     const std::int64_t group = tile_.group;
     std::vector<Stmt> before, asks, body, waits;
     if (prefetches()) {
-      const std::int64_t rows_of_asks = (matrix_unit() ? tile_.k : group) * at_once;
+      const std::int64_t rows_of_asks = tile_.k * at_once;
       const Expr turn = floordiv(first, rows_of_asks);
       if ((right.buffer->space == Space::Global || right.source) && !reads_right_)
         asks.push_back(
@@ -766,7 +767,8 @@ std::optional<GemmLowering> take(const Group& group, const LoweringContext& cont
       {type, bytes ? n.in(1).dtype() : type}, {words, words}, {wide, wide}};
   for (const auto& [left, right] : pairs)
     for (const TileShape& tile : context.target.tiles)
-      if (tile.operands == left && tile.right == right && tile.accumulator == wide) {
+      if (tile.operands == left && tile.right == right && tile.accumulator == wide &&
+          !(tile.wants_small() && is_centred(group))) {
         GemmLowering lowering(group, tile, context, windows);
         return lowering.reads_windows() == windows ? std::optional(std::move(lowering)) : std::nullopt;
       }

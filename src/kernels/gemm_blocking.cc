@@ -26,7 +26,7 @@ constexpr std::int64_t kPanelShare =
 // Few rows alone make too few sums for multiply-adds to follow each other: they get more columns, in the registers that
 // the rows leave.
 std::int64_t tile_columns(std::int64_t rows, const TileShape& tile, std::int64_t lanes) {
-  const bool in_vectors = tile.any_rows && tile.k == tile.group;
+  const bool in_vectors = tile.any_rows && tile.in_vectors();
   if (!in_vectors) return tile.n;
   const std::int64_t wanted = ceil_of(kSumsInFlight, rows) * lanes;
   const std::int64_t room = (tile.m + 1) * tile.n / (rows + 1) / lanes * lanes;
@@ -52,8 +52,8 @@ TileSize tile_size(const Dim& run, const Dim& n, const Dim& k, const TileShape& 
   if (!tile.any_rows) return {tile.m, tile_columns(tile.m, tile, lanes)};
   const std::int64_t rows = tile_rows(run, tile.m, tile.n / lanes, shares);
   TileSize best{rows, tile_columns(rows, tile, lanes)};
-  const bool in_vectors = tile.k == tile.group;
-  if (!in_vectors || best.nr != tile.n || !run.is_static() || !n.is_static() || !k.is_static()) return best;
+  if (!tile.in_vectors() || best.nr != tile.n || !run.is_static() || !n.is_static() || !k.is_static())
+    return best;
   const auto cost = [&](const TileSize& s) {
     return tile_cost(run.value(), s.mr, s.nr / lanes, shares) *
            static_cast<double>(ceil_of(n.value(), s.nr) * s.nr);

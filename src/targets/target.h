@@ -22,6 +22,12 @@ struct TileShape {
   loops::Space operands_in = loops::Space::Global;  // where TileLoad may read from
   std::int64_t group = 1;  // rows of b that lie interleaved, as in TileLoad; divides k
   DType right = operands;  // of b
+  std::int64_t steps = 1;  // groups that vector registers take together, k in all
+
+  // Summed in vector registers, rather than by a unit that takes whole matrices.
+  bool in_vectors() const { return k == group * steps; }
+  // Fastest where neighbours among a's numbers are small: it looks at a step's before it multiplies them.
+  bool wants_small() const { return steps > 1; }
 };
 
 struct TargetInfo {

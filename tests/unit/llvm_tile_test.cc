@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <type_traits>
 
 #include "loops/convert.h"
 #include "support/gemm_program.h"
@@ -93,6 +94,12 @@ void expect_gemm_of_groups(Target& target, const GemmShape& s, std::int64_t rows
   };
   for (std::int64_t k = 0; k < s.k; ++k)
     for (std::int64_t n = 0; n < s.n; ++n) at(k, n) = Right(any(random));
+  if constexpr (std::is_same_v<Left,
+                               std::uint8_t>) {  // here and there pairs whose sum is more than 16 bits hold
+    for (std::size_t i = 0; i + 1 < a.size(); i += 190) a[i] = a[i + 1] = 255;
+    for (std::size_t i = 0; i < b.size(); ++i)
+      if (i % 5 < 2) b[i] = i % 3 == 0 ? Right(-128) : Right(127);
+  }
   const std::vector<Acc> bias(static_cast<std::size_t>(s.n), Acc{3}), y(static_cast<std::size_t>(s.m * s.n));
   const auto kernel = target.compile({&p, 1})[0];
   const auto run =
@@ -111,22 +118,29 @@ void expect_gemm_of_groups(Target& target, const GemmShape& s, std::int64_t rows
 TEST_P(LlvmTile, PairsAndQuadsOfNeighboursMultiply) {
   const codegen::Machine machine = cpu_isa(GetParam()).machine;
   const std::int64_t lanes = machine.lanes;
-  for (const GemmShape& s : {GemmShape{8, 2 * lanes, 16}, GemmShape{12, 4 * lanes, 36}, GemmShape{5, 20, 7},
-                             GemmShape{1, 1, 1}, GemmShape{9, 3 * lanes, 33}}) {
+  for (const GemmShape& s :
+       {GemmShape{8, 2 * lanes, 16}, GemmShape{12, 4 * lanes, 36}, GemmShape{12, 4 * lanes, 64},
+        GemmShape{5, 20, 7}, GemmShape{1, 1, 1}, GemmShape{9, 3 * lanes, 33}}) {
     const loops::Program pairs =
         gemm_program(s, 4, 2 * lanes, DType::BF16, DType::F32, 2, testing::Interleaved{DType::BF16, 2});
     const loops::Program quads =
         gemm_program(s, 4, 2 * lanes, DType::U8, DType::I32, 4, testing::Interleaved{DType::I8, 4});
+    const loops::Program steps =
+        gemm_program(s, 4, 2 * lanes, DType::U8, DType::I32, 16, testing::Interleaved{DType::I8, 4});
     const loops::Program words =
         gemm_program(s, 4, 2 * lanes, DType::I16, DType::I32, 2, testing::Interleaved{DType::I16, 2});
     expect_gemm_of_groups<Bf16, Bf16, float>(*target_, s, 4, 2 * lanes, pairs, 2);
     expect_gemm_of_groups<std::int16_t, std::int16_t, std::int32_t>(*target_, s, 4, 2 * lanes, words, 2);
-    expect_gemm_of_groups<std::uint8_t, std::int8_t, std::int32_t>(*target_, s, 4, 2 * lanes, quads, 4);
+    for (const loops::Program& bytes : {quads, steps})
+      expect_gemm_of_groups<std::uint8_t, std::int8_t, std::int32_t>(*target_, s, 4, 2 * lanes, bytes, 4);
     if (s.m % 4 != 0 || s.n % (2 * lanes) != 0) continue;
     EXPECT_EQ(codegen::compile_assembly(pairs, machine).find("dpbf16ps") != std::string::npos,
               machine.dot_bf16);
     if (machine.dot_int16) {
       EXPECT_NE(codegen::compile_assembly(words, machine).find("pmaddwd"), std::string::npos);
+    }
+    if (machine.byte_pairs && s.k % 16 == 0) {
+      EXPECT_NE(codegen::compile_assembly(steps, machine).find("pmaddubsw"), std::string::npos);
     }
     EXPECT_EQ(codegen::compile_assembly(quads, machine).find("dpbusd") != std::string::npos,
               machine.dot_int8);

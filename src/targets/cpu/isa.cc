@@ -132,6 +132,10 @@ CpuIsa cpu_isa(std::string_view name) {
   if (isa.machine.dot_int16)
     for (const auto& [m, n] : row->tiles)
       isa.info.tiles.push_back({DType::I16, DType::I32, m, n, 2, true, loops::Space::Global, 2});
+  // Fewer rows, which leave registers for sums on their way.
+  isa.machine.byte_pairs = isa.machine.dot_int16;
+  if (isa.machine.byte_pairs)
+    isa.info.tiles.push_back({DType::U8, DType::I32, 4, 16, 16, true, loops::Space::Global, 4, DType::I8, 4});
   if (row->has("amx-bf16"))
     isa.info.tiles.push_back({DType::BF16, DType::F32, 32, 32, 32, true, loops::Space::Global, 2});
   if (row->has("avx512bf16"))

@@ -209,6 +209,9 @@ class Emitter {
   // dots.cc: multiplies of neighbours
   bool feeds_dot(const TileState& t) const;  // a right operand that need not be loaded before its multiply
   bool emit_dot(TileState& c, const TileState& a, const TileState& b);  // false: not such a multiply
+  // The same of bytes, where a unit that saturates sums pairs of them.
+  void emit_byte_pairs(TileState& c, const TileState& a, const TileState& b);
+  llvm::Value* pairs_fit(const TileState& a);  // i1: no sum of a pair by any two bytes saturates
   // amx.cc: tiles in matrix registers
   bool in_amx(const loops::Tile& t) const;
   void fill_amx();

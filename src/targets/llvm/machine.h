@@ -16,6 +16,7 @@ struct Machine {
   int masked_bits = 64 + 1;
   // Multiplies of neighbours, pairs of bf16 or int16 or quads of u8 by i8, summed in lanes of 32 bits (x86).
   bool dot_bf16 = false, dot_int8 = false, dot_int16 = false;
+  bool byte_pairs = false;  // pairs of u8 by i8 are summed in 16 bits, which saturate (x86)
   bool nan_minmax = false;  // minimum and maximum that give NaN for NaN are one instruction each
   bool has_ldexp = false;   // loops::Op::Ldexp is one instruction (x86's vscalefps)
   bool amx = false;         // matrix registers of x86
