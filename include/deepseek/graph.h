@@ -88,6 +88,7 @@ class Graph {
   const std::vector<std::unique_ptr<Node>>& nodes() const { return nodes_; }  // topological
   std::vector<Node*> inputs() const;  // placeholders, in order of creation
   std::vector<Output> outputs() const;
+  bool names_outputs() const { return !outputs_.empty(); }
   // Source given to nodes made from now on ("model.py:12", "encoder.layer.0").
   void set_source(std::string source) { source_ = std::move(source); }
   const std::string& source() const { return source_; }

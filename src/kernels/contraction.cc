@@ -117,7 +117,7 @@ Contraction conv_of(const Node& n) {
       phases[d] = split_in_phases(t, d, c.m.back(), dim_of(t.kernel, w.shape(), l));
       if (phases[d].count == 1) continue;
       c.m.back() = floordiv(c.m.back(), phases[d].count);
-      c.batch.push_back(phases[d].count);
+      c.batch.emplace_back(phases[d].count);
       phased += l;
     }
   c.n = {filters};

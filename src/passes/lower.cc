@@ -15,6 +15,7 @@
 #include "passes/cascade.h"
 #include "passes/groups.h"
 #include "passes/in_place.h"
+#include "passes/loop_parts.h"
 #include "passes/pipeline.h"
 #include "passes/tune.h"
 #include "passes/updates.h"
@@ -330,14 +331,18 @@ class Lowering {
   void control(const Node& n) {
     std::vector<ValueId> inputs;
     for (const Value& v : n.inputs) inputs.push_back(id(v));
-    const auto compile = [&](std::string_view attr) {
+    const auto compile_graph = [&](const Graph& graph) {
       const PassOptions passes{.disabled = options_.disabled,
                                .quantise = options_.precision == kernels::Precision::Int8,
                                .bf16 = options_.precision == kernels::Precision::Bf16};
       LowerOptions options = options_;
       options.updates.clear();
-      return lower(run_pipeline(*n.attr<std::shared_ptr<const Graph>>(attr), passes), target_, options);
+      return lower(run_pipeline(graph, passes), target_, options);
     };
+    const auto sub_graph = [&](std::string_view attr) -> const Graph& {
+      return *n.attr<std::shared_ptr<const Graph>>(attr);
+    };
+    const auto compile = [&](std::string_view attr) { return compile_graph(sub_graph(attr)); };
     const StepInfo info{n.name, n.op->name, n.source};
     std::vector<ValueId> results;
     if (n.op->name == "if") {
@@ -345,9 +350,10 @@ class Lowering {
                                 {inputs.begin() + 1, inputs.end()}, n.outputs);
     } else {
       const auto carried = static_cast<std::ptrdiff_t>(n.attr<std::int64_t>("carried"));
-      results = builder_.loop(info, compile("condition"), compile("body"),
+      const BodyOfParts body = give_parts(sub_graph("body"), static_cast<int>(carried));
+      results = builder_.loop(info, compile("condition"), compile_graph(body.graph),
                               {inputs.begin(), inputs.begin() + carried},
-                              {inputs.begin() + carried, inputs.end()}, n.outputs);
+                              {inputs.begin() + carried, inputs.end()}, body.parts, n.outputs);
     }
     for (std::size_t i = 0; i < results.size(); ++i) ids_[{&n, static_cast<int>(i)}] = results[i];
   }

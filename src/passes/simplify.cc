@@ -174,6 +174,45 @@ std::vector<Value> pad_into_conv(Graph& g, const Node& n) {
   return {g.op("conv", {x.node->in(0), n.in(1)}, attrs)};
 }
 
+// Taps in front or at the end that no window has within the input (of a wide dilation on a small image) add nothing.
+std::vector<Value> taps_outside(Graph& g, const Node& n) {
+  const Value x = n.in(0), w = n.in(1);
+  const auto &input = n.attr<std::string>("input_layout"), &kernel = n.attr<std::string>("kernel_layout"),
+             &output = n.attr<std::string>("output_layout");
+  Attrs attrs = n.attrs;
+  auto pad_low = ints(n, "pad_low"), pad_high = ints(n, "pad_high");
+  Shape starts, limits;
+  bool less = false;
+  for (std::size_t i = 0; i < kernel.size(); ++i) {
+    const Dim all = w.dim(static_cast<int>(i));
+    if (!all.is_static()) return {};
+    std::int64_t first = 0, end = all.value();
+    if (kernel[i] >= '0' && kernel[i] <= '9') {
+      const auto d = static_cast<std::size_t>(kernel[i] - '0');
+      const Dim size = x.shape()[input.find(kernel[i])], windows = n.outputs[0].shape[output.find(kernel[i])];
+      if (!size.is_static() || !windows.is_static() || windows.value() < 1) return {};
+      const std::int64_t dilation = ints(n, "kernel_dilation")[d],
+                         reach = (size.value() - 1) * ints(n, "input_dilation")[d],
+                         last = (windows.value() - 1) * ints(n, "strides")[d];
+      // Where tap k is in the first window; in the last one `last` further on.
+      const auto at = [&](std::int64_t k) { return k * dilation - ints(n, "pad_low")[d]; };
+      while (end - first > 1 && at(first) + last < 0) ++first;
+      while (end - first > 1 && at(end - 1) > reach) --end;
+      pad_low[d] -= first * dilation;
+      pad_high[d] -= (all.value() - end) * dilation;
+    }
+    less = less || end - first < all.value();
+    starts.emplace_back(first);
+    limits.emplace_back(end);
+  }
+  if (!less) return {};
+  attrs["pad_low"] = pad_low;
+  attrs["pad_high"] = pad_high;
+  const std::vector<std::int64_t> steps(kernel.size(), 1);
+  const Value kept = g.op("slice", {w}, {{"starts", starts}, {"limits", limits}, {"steps", steps}});
+  return {g.op("conv", {x, kept}, attrs)};
+}
+
 // Powers that are products or roots.
 std::vector<Value> power(Graph& g, const Node& n) {
   const Value x = n.in(0), e = n.in(1);
@@ -207,6 +246,7 @@ std::span<const Rule> simplify_rules() {
       {"scale_of_operand", {"matmul"}, scale_of_operand},
       {"function_of_quotient", {"erf", "exp", "sigmoid", "tanh"}, function_of_quotient},
       {"pad_into_conv", {"conv"}, pad_into_conv},
+      {"taps_outside", {"conv"}, taps_outside},
   };
   return rules;
 }

@@ -293,16 +293,17 @@ std::vector<ValueId> ExecutableBuilder::branch(StepInfo info, ValueId condition,
 
 std::vector<ValueId> ExecutableBuilder::loop(StepInfo info, Executable condition, Executable body,
                                              std::vector<ValueId> initial, std::vector<ValueId> captured,
-                                             std::vector<Type> outputs) {
+                                             std::vector<int> parts, std::vector<Type> outputs) {
   const std::size_t inputs = initial.size() + captured.size();
   check(condition.inputs().size() == inputs && condition.outputs().size() == 1,
         "a condition of the state and what is captured");
-  check(body.inputs().size() == inputs && body.outputs().size() == outputs.size() &&
-            outputs.size() >= initial.size(),
-        "a body from the state and what is captured to the state and what is scanned");
+  check(body.inputs().size() == inputs && body.outputs().size() == initial.size() + parts.size() &&
+            outputs.size() == initial.size(),
+        "a body from the state and what is captured to the state and where its parts are stored");
   const auto out = state_->add_held(outputs);
   state_->append(Phase::Run, std::move(info),
-                 LoopStep{condition.share(), body.share(), std::move(initial), std::move(captured), out});
+                 LoopStep{condition.share(), body.share(), std::move(initial), std::move(captured),
+                          std::move(parts), out});
   return out;
 }
 

@@ -61,7 +61,7 @@ class ExecutableBuilder {
                               std::vector<ValueId> inputs, std::vector<Type> outputs);
   std::vector<ValueId> loop(StepInfo info, Executable condition, Executable body,
                             std::vector<ValueId> initial, std::vector<ValueId> captured,
-                            std::vector<Type> outputs);
+                            std::vector<int> parts, std::vector<Type> outputs);
   std::vector<ValueId> host(Phase phase, StepInfo info,
                             std::function<std::vector<Tensor>(std::span<const Tensor>)> run,
                             std::vector<ValueId> inputs, std::vector<Type> outputs);

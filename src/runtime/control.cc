@@ -1,4 +1,5 @@
 // Steps that run other executables or the host, and steps that define symbols.
+#include <algorithm>
 #include <cstring>
 
 #include "runtime/context.h"
@@ -12,21 +13,35 @@ Tensor copy_of(const Tensor& t) {
   return r;
 }
 
-// Tensors of equal type, one after another along a new first axis.
-Tensor stack(const std::vector<Tensor>& parts, const StepInfo& info) {
-  Dims dims = parts[0].dims();
-  dims.insert(dims.begin(), static_cast<std::int64_t>(parts.size()));
-  Tensor r(parts[0].dtype(), std::move(dims));
-  auto* to = static_cast<std::byte*>(r.data());
-  for (const Tensor& part : parts) {
-    if (part.dims() != parts[0].dims())
-      throw Error(Code::InvalidArgument, info.op, info.source,
-                  "scanned values of one shape, as in the first iteration: " + str(parts[0].dims()),
-                  str(part.dims()));
-    if (part.bytes() > 0) std::memcpy(to, part.data(), part.bytes());
-    to += part.bytes();
+// Stores a part of a state, whose first element comes to `place`.
+void store_part(Tensor& state, const Tensor& part, const Tensor& place, const StepInfo& info) {
+  const Dims &whole = state.dims(), &box = part.dims();
+  bool fits = whole.size() == box.size() && state.dtype() == part.dtype();
+  for (std::size_t i = 0; fits && i < box.size(); ++i) fits = box[i] <= whole[i];
+  if (!fits)
+    throw Error(Code::InvalidArgument, info.op, info.source,
+                "a part of " + std::string(name(state.dtype())) + str(whole),
+                std::string(name(part.dtype())) + str(box));
+  if (part.bytes() == 0) return;
+  const std::vector<std::int64_t> start = place.to_int64();
+  // From some axis on the part has all of the state: what that holds is moved at once.
+  std::size_t axis = box.size();
+  while (axis > 0 && box[axis - 1] == whole[axis - 1]) --axis;
+  if (axis > 0) --axis;
+  std::int64_t first = 0, runs = 1, run = bits(part.dtype()) / 8;
+  for (std::size_t i = 0; i < box.size(); ++i) {
+    first = first * whole[i] + std::clamp<std::int64_t>(start[i], 0, whole[i] - box[i]);
+    (i < axis ? runs : run) *= box[i];
   }
-  return r;
+  auto* to = static_cast<std::byte*>(state.data()) + first * bits(part.dtype()) / 8;
+  const auto* from = static_cast<const std::byte*>(part.data());
+  std::int64_t inner = bits(part.dtype()) / 8;  // bytes of the state behind one index of `axis - 1`
+  for (std::size_t i = axis; i < box.size(); ++i) inner *= whole[i];
+  for (std::int64_t r = 0; r < runs; ++r) {
+    std::int64_t rest = r, stride = inner, offset = 0;
+    for (std::size_t i = axis; i-- > 0; rest /= box[i], stride *= whole[i]) offset += rest % box[i] * stride;
+    std::memcpy(to + offset, from + r * run, static_cast<std::size_t>(run));
+  }
 }
 
 }  // namespace
@@ -102,40 +117,27 @@ void Context::State::loop(int index, const Step& step, const LoopStep& work) {
   std::vector<Tensor> arguments;
   for (const ValueId v : work.initial) arguments.push_back(view(v));
   for (const ValueId v : work.captured) arguments.push_back(view(v));
-  std::vector<std::vector<Tensor>> scanned(work.outputs.size() - states);
   Context& condition = child(index, 0, work.condition);
   Context& body = child(index, 1, work.body);
-  bool iterated = false;
+  std::vector<bool> ours(states);  // arguments that are no longer the caller's memory
   for (;;) {
     Tensor go_on[1];
     condition.run(arguments, go_on);
     if (!truth(go_on[0], step.info)) break;
-    std::vector<Tensor> results(work.outputs.size());
+    std::vector<Tensor> results(states + work.parts.size());
     body.run(arguments, results);
+    for (std::size_t i = 0; i < work.parts.size(); ++i) {
+      const auto state = static_cast<std::size_t>(work.parts[i]);
+      Tensor whole = ours[state] ? std::move(arguments[state]) : copy_of(arguments[state]);
+      store_part(whole, results[state], results[states + i], step.info);
+      results[state] = std::move(whole);
+    }
     for (std::size_t i = 0; i < states; ++i) arguments[i] = std::move(results[i]);
-    for (std::size_t i = 0; i < scanned.size(); ++i) scanned[i].push_back(std::move(results[states + i]));
-    iterated = true;
+    ours.assign(states, true);
   }
   std::vector<Tensor> made;
   for (std::size_t i = 0; i < states; ++i)
-    made.push_back(iterated ? std::move(arguments[i]) : copy_of(arguments[i]));
-  for (std::size_t i = 0; i < scanned.size(); ++i) {
-    if (iterated) {
-      made.push_back(stack(scanned[i], step.info));
-      continue;
-    }
-    // No iteration told its dims: those that are known, else 0.
-    const Type& type = data.values[static_cast<std::size_t>(work.outputs[states + i])].type;
-    Dims dims(type.shape.size(), 0);
-    for (std::size_t axis = 1; axis < dims.size(); ++axis) {
-      std::vector<std::string> symbols;
-      type.shape[axis].symbols(symbols);
-      if (std::all_of(symbols.begin(), symbols.end(),
-                      [&](const std::string& s) { return env().contains(s); }))
-        dims[axis] = type.shape[axis].eval(env());
-    }
-    made.emplace_back(type.dtype, std::move(dims));
-  }
+    made.push_back(ours[i] ? std::move(arguments[i]) : copy_of(arguments[i]));
   hold(index, step, work.outputs, std::move(made));
 }
 

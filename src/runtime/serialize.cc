@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'D', 'S', 'K',  'E',
                                         'X', 'E', '\r', '\n'};  // "\r\n" shows text-mode damage
-constexpr std::uint32_t kFormatVersion = 4;
+constexpr std::uint32_t kFormatVersion = 5;
 constexpr std::uint32_t kAbiVersion = 1;  // of PhaseFn and ExtentsFn
 constexpr std::size_t kAlignment = 64;    // of tensors' data in the file
 constexpr int kMaxNesting = 64;           // of branches and loops
@@ -236,6 +236,7 @@ void fields(A& a, LoopStep& s) {
   fields(a, s.body);
   fields(a, s.initial);
   fields(a, s.captured);
+  fields(a, s.parts);
   fields(a, s.outputs);
 }
 template <class A>

@@ -77,13 +77,15 @@ struct BranchStep {
   std::vector<ValueId> outputs;  // Held
 };
 
-// state = initial; while (condition(state, captured)) (state, scanned...) = body(state, captured)
-// The condition gives one element, Bool or integer. Outputs: the final state, then each scanned value stacked
-// along a new first axis. Dims of the state may differ from one iteration to the next.
+// state = initial; while (condition(state, captured)) state = body(state, captured)
+// The condition gives one element, Bool or integer. Dims of the state may differ from one iteration to the next. Of each
+// of the states `parts` the body gives a part, which is stored over the state, and after all states (in the same order)
+// the coordinates of the part's first element, which are moved so that it lies within.
 struct LoopStep {
   std::shared_ptr<const ExecutableData> condition, body;
   std::vector<ValueId> initial, captured;
-  std::vector<ValueId> outputs;  // Held
+  std::vector<int> parts;
+  std::vector<ValueId> outputs;  // Held: the final state
 };
 
 // Runs in the host process: an op of another framework, shape arithmetic on strings. Cannot be saved.

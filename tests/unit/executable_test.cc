@@ -371,43 +371,58 @@ TEST(Executable, Branches) {
   }
 }
 
-TEST(Executable, LoopsCarryStateAndStackScans) {
-  // while (x[0] < limit[0]) { x = x + step; scan x }
+TEST(Executable, LoopsCarryStateAndStoreParts) {
+  // while (x[0] < limit[0]) { x = x + step; seen[0:1, x[0]:x[0] + 2] = x }, moved inside
   const auto below = std::make_shared<TestKernel>([](void* const* p, const Dim64*, Dim64) {
     *static_cast<bool*>(p[2]) = f32(p, 0)[0] < f32(p, 1)[0];
     return 0;
   });
   ExecutableBuilder cb;
-  const ValueId cx = cb.input("x", kVector), limit = cb.input("limit", {DType::F32, {1}});
+  const Type kSeen{DType::F32, {2, Dim::symbol("T")}};
+  const auto at = std::make_shared<TestKernel>([](void* const* p, const Dim64*, Dim64) {
+    static_cast<std::int64_t*>(p[1])[0] = -1;
+    static_cast<std::int64_t*>(p[1])[1] = static_cast<std::int64_t>(f32(p, 0)[0]);
+    return 0;
+  });
+  const ValueId cx = cb.input("x", kVector);
+  cb.input("seen", kSeen);
+  const ValueId limit = cb.input("limit", {DType::F32, {1}});
   cb.input("step", kVector);
   const ValueId go = cb.temp({DType::Bool, {}});
   cb.kernel(Phase::Run, info("below"), {below, {}, {cx, limit, go}, {}});
   cb.output("go", go);
   ExecutableBuilder bb;
   const ValueId bx = bb.input("x", kVector);
+  bb.input("seen", kSeen);
   bb.input("limit", {DType::F32, {1}});
-  const ValueId step = bb.input("step", kVector), sum = bb.temp(kVector);
+  const ValueId step = bb.input("step", kVector), sum = bb.temp(kVector), row = bb.temp({DType::F32, {1, N}}),
+                place = bb.temp({DType::I64, {2}});
   bb.kernel(Phase::Run, info("add"), {add(), {N}, {bx, step, sum}, {}});
+  bb.kernel(Phase::Run, info("row"), {unary([](float v) { return v; }), {N}, {sum, row}, {}});
+  bb.kernel(Phase::Run, info("place"), {at, {}, {sum, place}, {}});
   bb.output("x", sum);
-  bb.output("seen", sum);
+  bb.output("seen", row);
+  bb.output("place", place);
 
   ExecutableBuilder b;
-  const ValueId x = b.input("x", kVector), l = b.input("limit", {DType::F32, {1}}),
-                s = b.input("step", kVector);
-  const auto out = b.loop(info("while"), cb.finish(), bb.finish(), {x}, {l, s},
-                          {kVector, {DType::F32, {Dim::symbol("T"), N}}});
+  const ValueId x = b.input("x", kVector), first = b.input("seen", kSeen),
+                l = b.input("limit", {DType::F32, {1}}), s = b.input("step", kVector);
+  const auto out = b.loop(info("while"), cb.finish(), bb.finish(), {x, first}, {l, s}, {1}, {kVector, kSeen});
   b.output("x", out[0]);
   b.output("seen", out[1]);
   const Executable e = b.finish();
-  auto y = e.run({{"x", vec({0, 10})}, {"limit", vec({5})}, {"step", vec({2, 1})}});
+  const Tensor zeros = Tensor::zeros(DType::F32, {2, 6});
+  auto y = e.run({{"x", vec({0, 10})}, {"seen", zeros}, {"limit", vec({5})}, {"step", vec({2, 1})}});
   EXPECT_EQ(list(y.at("x")), (std::vector<float>{6, 13}));
-  EXPECT_EQ(y.at("seen").dims(), (Dims{3, 2}));
-  EXPECT_EQ(list(y.at("seen")), (std::vector<float>{2, 11, 4, 12, 6, 13}));
+  EXPECT_EQ(list(y.at("seen")), (std::vector<float>{0, 0, 2, 11, 6, 13, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(list(zeros), std::vector<float>(12)) << "the caller's input is not written";
   const Tensor still = vec({9, 1});
-  y = e.run({{"x", still}, {"limit", vec({5})}, {"step", vec({2, 1})}});
+  y = e.run({{"x", still}, {"seen", zeros}, {"limit", vec({5})}, {"step", vec({2, 1})}});
   EXPECT_EQ(list(y.at("x")), (std::vector<float>{9, 1}));
   EXPECT_NE(y.at("x").data(), still.data()) << "the caller's input is not handed back as an output";
-  EXPECT_EQ(y.at("seen").dims(), (Dims{0, 2}));
+  const Tensor narrow = Tensor::zeros(DType::F32, {2, 1});
+  EXPECT_THROW(e.run({{"x", vec({0, 10})}, {"seen", narrow}, {"limit", vec({5})}, {"step", vec({2, 1})}}),
+               Error);
 }
 
 TEST(Executable, HostSteps) {

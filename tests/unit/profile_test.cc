@@ -118,7 +118,7 @@ TEST(Profile, LoopsTellOfTheirBodies) {
   c.output("go", go);
   ExecutableBuilder b;
   const ValueId x = b.input("x", {DType::F32, {1}});
-  b.output("y", b.loop(info("until"), c.finish(), one("more", 1), {x}, {}, {{DType::F32, {1}}})[0]);
+  b.output("y", b.loop(info("until"), c.finish(), one("more", 1), {x}, {}, {}, {{DType::F32, {1}}})[0]);
   const Profile p = profile(b.finish(), std::vector<Tensor>{vec({0})}, {.runs = 4});
   std::map<std::string, std::int64_t> calls;
   for (const StepProfile& s : p.steps) {
