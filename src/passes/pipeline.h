@@ -21,7 +21,7 @@ struct PassOptions {
   std::span<const Range> ranges = {};     // of what those multiply by weights; empty: found as it comes
   bool bf16 = false;                      // what fp32 contractions multiply, to bf16
   DType stored = DType::F32;              // BF16, F16: in what kernels hand fp32 values to each other
-  // Bytes are multiplied as int16: faster than fp32, but not where that needs fewer products.
+  // Bytes are multiplied in pairs or as int16: faster than fp32, but not where that needs fewer products.
   bool bytes_in_words = false;
   int weight_bits = 0;  // 8, 4: weights of fp32 products, to so many; sums stay in fp32
   bool allows(std::string_view name) const;
