@@ -39,15 +39,16 @@ def machine() -> str:
 
 
 def burst(run: Callable[[], Any], seconds: float) -> float:
-    """The fastest of the runs that fit into so many seconds; at least one."""
-    best, end = float("inf"), time.perf_counter() + seconds
+    """The fastest of the runs that fit into so many seconds; of two at least: the first gets its memory back."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while True:
         begin = time.perf_counter()
         run()
         stop = time.perf_counter()
-        best = min(best, stop - begin)
-        if stop >= end:
-            return best
+        times.append(stop - begin)
+        if stop >= end and len(times) > 1:
+            return min(times)
 
 
 def in_turns(runs: Mapping[str, Callable[[], Any]], rounds: int, seconds: float) -> dict[str, float]:
