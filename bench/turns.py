@@ -39,7 +39,7 @@ def machine() -> str:
 
 
 def burst(run: Callable[[], Any], seconds: float) -> float:
-    """The fastest of the runs that fit into so many seconds; of two at least: the first gets its memory back."""
+    """The fastest of the runs that fit into so many seconds; of two at least: the first makes room."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while True:
