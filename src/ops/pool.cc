@@ -179,13 +179,20 @@ Expr over_positions(const Node& n, Elements& e, const Shape& x, std::span<const 
   });
 }
 
+// Of an input with an element for each window.
+void check_pooled(const Node& n, int input, const Shape& pooled) {
+  const Value v = n.in(input);
+  bool fits = pooled.size() == v.shape().size();
+  for (std::size_t i = 0; fits && i < pooled.size(); ++i) fits = may_equal(v.shape()[i], pooled[i]);
+  if (!fits)
+    bad_input(n, n.op->inputs[static_cast<std::size_t>(input)].name + " " + str(pooled), str(v.type()));
+}
+
 std::vector<Type> infer_pool_grad(const Node& n) {
   const Shape& shape = shape_attr(n, "shape");
   if (static_cast<int>(shape.size()) != n.in(0).rank()) bad_input(n, "dy of x's rank", str(n.in(0).type()));
   const Shape pooled = pooled_shape(n, shape);
-  for (int i = 0; i < n.in(0).rank(); ++i)
-    if (!may_equal(n.in(0).dim(i), pooled[static_cast<std::size_t>(i)]))
-      bad_input(n, "dy " + str(pooled), str(n.in(0).type()));
+  for (int i = 0; i < static_cast<int>(n.inputs.size()); ++i) check_pooled(n, i, pooled);
   return {{n.in(0).dtype(), shape}};
 }
 
@@ -264,7 +271,11 @@ void add_maxima(OpTable& t) {
       .input("x", Accepts::Number)
       .input("y", Accepts::Number);
   pool_attrs(indices)
-      .infer([](const Node& n) { return std::vector<Type>{{DType::I64, pooled_shape(n, n.in(0).shape())}}; })
+      .infer([](const Node& n) {
+        const Shape pooled = pooled_shape(n, n.in(0).shape());
+        check_pooled(n, 1, pooled);
+        return std::vector<Type>{{DType::I64, pooled}};
+      })
       .indexed([](const Node& n, Elements& e, std::span<const Expr> coords) {
         const Shape& x = n.in(0).shape();
         const DType type = compute_type(n.in(0).dtype());

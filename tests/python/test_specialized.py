@@ -111,10 +111,11 @@ def test_an_error_costs_no_run() -> None:
 
 def test_one_compiles_at_a_time_and_nobody_waits() -> None:
     graph, _ = product()
-    go, started = threading.Event(), []
+    go, began, started = threading.Event(), threading.Event(), []
 
     def slow(bound: Any) -> str:
         started.append(bound)
+        began.set()
         assert go.wait(60)
         return "made"
 
@@ -122,6 +123,7 @@ def test_one_compiles_at_a_time_and_nobody_waits() -> None:
     for _ in range(5):
         for n in (1, 2, 3):
             assert specializations.find([(n, 3, 24)]) is None
+    assert began.wait(60)
     assert len(started) == 1
     go.set()
     specializations.wait()
