@@ -88,9 +88,6 @@ nb::object call(const nb::object& function, const nb::tuple& arguments) {
 // asking for Python's lock.
 constexpr std::size_t kChangesHands = std::size_t{256} << 10;
 
-// Bytes: as many the C library takes from the system each time, in pages that are touched first by us; the heap's stay.
-constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
-
 bool may_change_hands(const Port& port) {
   const Type& type = port.type;
   return !is_static(type.shape) ||

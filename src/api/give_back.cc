@@ -43,9 +43,7 @@ int drop_code(dl_phdr_info* object, std::size_t /*size*/, void* /*unused*/) {
   return 1;
 }
 
-// Where the C library's own thresholds end, which follow what a process frees: pieces from here on come from the system
-// each time, and so much of its heap stays free.
-constexpr std::size_t kNeverFromHeap = std::size_t{32} << 20;
+// The C library's own thresholds follow what a process frees up to kNeverFromHeap; so much of its heap stays free then.
 constexpr std::size_t kStaysAnyway = 2 * kNeverFromHeap;
 
 struct Heap {

@@ -119,7 +119,7 @@ void Context::State::loop(int index, const Step& step, const LoopStep& work) {
   for (const ValueId v : work.captured) arguments.push_back(view(v));
   Context& condition = child(index, 0, work.condition);
   Context& body = child(index, 1, work.body);
-  std::vector<bool> ours(states);  // arguments that are no longer the caller's memory
+  bool iterated = false;  // from then on the state is no longer the caller's memory
   for (;;) {
     Tensor go_on[1];
     condition.run(arguments, go_on);
@@ -128,16 +128,16 @@ void Context::State::loop(int index, const Step& step, const LoopStep& work) {
     body.run(arguments, results);
     for (std::size_t i = 0; i < work.parts.size(); ++i) {
       const auto state = static_cast<std::size_t>(work.parts[i]);
-      Tensor whole = ours[state] ? std::move(arguments[state]) : copy_of(arguments[state]);
+      Tensor whole = iterated ? std::move(arguments[state]) : copy_of(arguments[state]);
       store_part(whole, results[state], results[states + i], step.info);
       results[state] = std::move(whole);
     }
     for (std::size_t i = 0; i < states; ++i) arguments[i] = std::move(results[i]);
-    ours.assign(states, true);
+    iterated = true;
   }
   std::vector<Tensor> made;
   for (std::size_t i = 0; i < states; ++i)
-    made.push_back(ours[i] ? std::move(arguments[i]) : copy_of(arguments[i]));
+    made.push_back(iterated ? std::move(arguments[i]) : copy_of(arguments[i]));
   hold(index, step, work.outputs, std::move(made));
 }
 
