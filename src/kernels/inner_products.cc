@@ -13,7 +13,7 @@ using namespace loops;
 namespace {
 
 constexpr std::int64_t kMostResults = 64, kLeastDepth = 1 << 14;
-constexpr std::int64_t kLeastPart = 1 << 12, kMostParts = 64, kGrain = 256;
+constexpr std::int64_t kLeastPart = 1 << 12;
 constexpr double kLoads = 2;  // for each multiply-add, which take as long
 
 bool takes(const Group& group, const LoweringContext& context) {
@@ -57,8 +57,7 @@ std::optional<Lowered> lower_inner_products(const Group& group, const LoweringCo
   const Contraction c = contraction_of(n);
   const DType type = n.outputs[0].dtype;
   const std::int64_t depth = c.k[0].value();
-  const std::int64_t wanted = std::clamp<std::int64_t>(depth / kLeastPart, 1, kMostParts);
-  const std::int64_t each = ceil_of(ceil_of(depth, wanted), kGrain) * kGrain, parts = ceil_of(depth, each);
+  const std::int64_t each = part_length(depth, kLeastPart), parts = ceil_of(depth, each);
 
   Assembly a(group);
   std::vector<Axis> grid = make_axes("b", extents_of(c.batch));

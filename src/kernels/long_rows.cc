@@ -13,8 +13,7 @@ using namespace loops;
 namespace {
 
 constexpr std::int64_t kLeastLength = 1 << 16;  // a shorter row is done before further threads are
-constexpr std::int64_t kLeastPart = 1 << 14, kMostParts = 64, kMostRows = 32;
-constexpr std::int64_t kGrain = 256;  // parts begin at multiples, so that they end with whole vectors
+constexpr std::int64_t kLeastPart = 1 << 14, kMostRows = 32;
 
 class LongRows {
  public:
@@ -56,8 +55,7 @@ class LongRows {
 
   void cut() {
     const std::int64_t length = numel(row_shape_).value();
-    const std::int64_t wanted = std::clamp<std::int64_t>(length / kLeastPart, 1, kMostParts);
-    each_ = ceil_of(ceil_of(length, wanted), kGrain) * kGrain;
+    each_ = part_length(length, kLeastPart);
     parts_ = ceil_of(length, each_);
   }
 

@@ -445,4 +445,10 @@ Stmt split_on_predicates(const Stmt& body, bool independent) {
   return stmt(If{all, independent ? join_loops(fast) : fast, body});
 }
 
+std::int64_t part_length(std::int64_t length, std::int64_t least) {
+  constexpr std::int64_t kMostParts = 64, kGrain = 256;
+  const std::int64_t parts = std::clamp<std::int64_t>(length / least, 1, kMostParts);
+  return ((length + parts - 1) / parts + kGrain - 1) / kGrain * kGrain;
+}
+
 }  // namespace deepseek::kernels

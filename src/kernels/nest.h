@@ -51,4 +51,8 @@ Stmt substitute(const Stmt& s, const loops::Var& from, const Expr& to);
 // Replaces expressions in a statement and everything in it.
 Stmt rewrite_exprs(const Stmt& s, const std::function<Expr(const Expr&)>& f);
 
+// Elements of each of the parts that a long loop is cut into for threads, at least `least` where there are so many. It
+// follows from the loop's length alone, and parts begin at multiples, so that they end with whole vectors.
+std::int64_t part_length(std::int64_t length, std::int64_t least);
+
 }  // namespace deepseek::kernels
